@@ -1,0 +1,132 @@
+//! What the operator may set. [`Config`] is validated: whoever holds one may trust it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Every setting, checked. [`Config::default`] has the documented defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `TIDEGATE_LISTEN`: addresses that every worker listens on.
+    pub listen: Vec<SocketAddr>,
+    /// `TIDEGATE_ADMIN`: the admin port, or `None` for `off`.
+    pub admin: Option<SocketAddr>,
+    /// `TIDEGATE_WORKERS`: worker threads, one for each core; 1 to [`crate::limits::MAX_WORKERS`].
+    pub workers: usize,
+    /// `TIDEGATE_CPUS`: worker `i` is pinned to `cpus[i % cpus.len()]`; empty: not pinned.
+    pub cpus: Vec<usize>,
+    /// `TIDEGATE_DATA_DIR`: where the audit log is kept.
+    pub data_dir: Option<PathBuf>,
+    /// `TIDEGATE_SERVICE_ID`: this server's name in the audit log and in logs.
+    pub service_id: String,
+    /// `TIDEGATE_AUTH`, `TIDEGATE_TOKENS_FILE`: who gets in.
+    pub auth: AuthMode,
+    /// `TIDEGATE_INSECURE=yes`: `none` may listen on other than loopback addresses.
+    pub insecure: bool,
+    /// `TIDEGATE_AUTH_TIMEOUT_MS`: time from accept to AUTH.
+    pub auth_timeout: Duration,
+    /// `TIDEGATE_FRAME_TIMEOUT_MS`: time from a frame's first byte to its last.
+    pub frame_timeout: Duration,
+    /// `TIDEGATE_HEARTBEAT_MS`: silence after which the server sends PING.
+    pub heartbeat: Duration,
+    /// `TIDEGATE_HEARTBEAT_MISSES`: silent intervals after the PING until IDLE.
+    pub heartbeat_misses: u8,
+    /// `TIDEGATE_SESSION_TTL_S`: how long a session outlives its connection.
+    pub session_ttl: Duration,
+    /// `TIDEGATE_SESSION_MAX_ENTRIES`: keys in one session's state.
+    pub session_max_entries: usize,
+    /// `TIDEGATE_SESSION_MAX_BYTES`: bytes of keys and values in one session's state.
+    pub session_max_bytes: usize,
+    /// `TIDEGATE_MAX_PAYLOAD`: bytes of a body.
+    pub max_payload: usize,
+    /// `TIDEGATE_MAX_IN_FLIGHT`: requests of one connection that are not yet answered; above, the
+    /// connection is not read.
+    pub max_in_flight: u16,
+    /// `TIDEGATE_CORE_MAX_CONNECTIONS`: connections of one worker.
+    pub core_max_connections: usize,
+    /// `TIDEGATE_CORE_MAX_SESSIONS`: sessions of one worker, connected or not.
+    pub core_max_sessions: usize,
+    /// `TIDEGATE_CORE_MAX_PENDING`: requests of one worker that wait for an answer from elsewhere.
+    pub core_max_pending: usize,
+    /// `TIDEGATE_CORE_READ_BUDGET`: bytes that one connection may be read in one tick.
+    pub core_read_budget: usize,
+    /// `TIDEGATE_CORE_ACCEPT_BATCH`: connections accepted in one tick.
+    pub core_accept_batch: usize,
+    /// `TIDEGATE_CORE_MAILBOX`: messages that wait for one worker.
+    pub core_mailbox: usize,
+    /// `TIDEGATE_BACKLOG`: `listen(2)`'s backlog, for each listener.
+    pub backlog: u32,
+    /// `TIDEGATE_OUTBOUND_HIGH`: unsent bytes above which a connection is not read.
+    pub outbound_high: usize,
+    /// `TIDEGATE_OUTBOUND_LOW`: unsent bytes at which it is read again.
+    pub outbound_low: usize,
+    /// `TIDEGATE_OUTBOUND_MAX`: unsent bytes above which it is cut.
+    pub outbound_max: usize,
+    /// `TIDEGATE_SLOW_CONSUMER_MS`: how long a connection may take none of what it is sent.
+    pub slow_consumer: Duration,
+    /// `TIDEGATE_LINGER_MS`: how long a half-closed connection is read until its EOF.
+    pub linger: Duration,
+    /// `TIDEGATE_POOL_THREADS`: threads for handlers that block.
+    pub pool_threads: usize,
+    /// `TIDEGATE_POOL_QUEUE`: requests that wait for such a thread.
+    pub pool_queue: usize,
+    /// `TIDEGATE_DRAIN_TIMEOUT_MS`: from the signal to the cut.
+    pub drain_timeout: Duration,
+    /// `TIDEGATE_DRAIN_ANNOUNCE_MS`: not ready, but still accepting.
+    pub drain_announce: Duration,
+    /// `TIDEGATE_DRAIN_NOTICE_MS`: from GOAWAY's notice to its final stage.
+    pub drain_notice: Duration,
+    /// `TIDEGATE_LOG`: the log filter.
+    pub log: String,
+}
+
+/// Who gets in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Everybody, as one principal. Loopback only, unless [`Config::insecure`].
+    None,
+    /// Bearers of a token whose digest is in this file.
+    Tokens(PathBuf),
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7400))],
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7401))),
+            workers: std::thread::available_parallelism().map_or(1, |n| n.get().min(crate::limits::MAX_WORKERS)),
+            cpus: Vec::new(),
+            data_dir: None,
+            service_id: "tidegate".to_owned(),
+            auth: AuthMode::None,
+            insecure: false,
+            auth_timeout: Duration::from_secs(5),
+            frame_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(30),
+            heartbeat_misses: 2,
+            session_ttl: Duration::from_secs(300),
+            session_max_entries: 64,
+            session_max_bytes: 16 * 1024,
+            max_payload: crate::proto::MAX_BODY,
+            max_in_flight: 64,
+            core_max_connections: 500_000,
+            core_max_sessions: 1_000_000,
+            core_max_pending: 65_536,
+            core_read_budget: 256 * 1024,
+            core_accept_batch: 256,
+            core_mailbox: 4_096,
+            backlog: 4_096,
+            outbound_high: 256 * 1024,
+            outbound_low: 64 * 1024,
+            outbound_max: 1024 * 1024,
+            slow_consumer: Duration::from_secs(10),
+            linger: Duration::from_secs(2),
+            pool_threads: 16,
+            pool_queue: 1_024,
+            drain_timeout: Duration::from_secs(25),
+            drain_announce: Duration::ZERO,
+            drain_notice: Duration::from_secs(1),
+            log: "info".to_owned(),
+        }
+    }
+}

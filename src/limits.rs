@@ -1,0 +1,76 @@
+//! Every hard bound, with compile-time asserts of how they relate.
+//!
+//! What an operator may set is in [`crate::config`]; here is what the settings may not exceed, and
+//! what is fixed because a setting would only offer a way to break the server.
+
+use crate::proto::{HEADER_LEN, MAX_BODY, MAX_PING};
+
+/// Bytes that a worker reads from one socket in one call. Holds the largest frame whole, so that a
+/// frame which arrived in one piece is never copied.
+pub const READ_SCRATCH: usize = 128 * 1024;
+
+/// Frames are encoded here before their connection's one write; grows past this for a moment when
+/// one read holds many requests, and shrinks back.
+pub const SEND_SCRATCH: usize = 256 * 1024;
+
+/// Events taken from the kernel in one poll.
+pub const EVENTS_PER_POLL: usize = 1024;
+
+/// Workers in one process: a session id carries its worker in 16 bits.
+pub const MAX_WORKERS: usize = 1024;
+
+/// Connections of one worker: a token carries its slot in 32 bits, the topmost are the worker's own.
+pub const MAX_CORE_CONNECTIONS: usize = 16 << 20;
+
+/// Slots beside [`crate::config::Config::core_max_connections`] in which connections over the limit are told
+/// so and closed in good order. When these are taken too, accepting pauses.
+pub const REFUSAL_SLOTS: usize = 256;
+
+/// Largest `TIDEGATE_MAX_IN_FLIGHT`.
+pub const MAX_IN_FLIGHT: usize = u16::MAX as usize;
+
+/// Smallest `TIDEGATE_MAX_PAYLOAD`: a PING and an AUTH with a token must fit.
+pub const MIN_MAX_PAYLOAD: usize = 512;
+
+/// Free buffers that a worker keeps for reuse.
+pub const POOLED_BUFFERS: usize = 1024;
+
+/// A buffer that grew past this many bytes is given back to the allocator and not to the pool.
+pub const POOLED_BUFFER_BYTES: usize = 16 * 1024;
+
+/// The shortest heartbeat interval that a client is granted, unless the server's own is shorter. Milliseconds.
+pub const MIN_HEARTBEAT_MS: u32 = 1_000;
+
+/// The longest heartbeat interval that a client is granted. Milliseconds.
+pub const MAX_HEARTBEAT_MS: u32 = 3_600_000;
+
+/// Longest timer of a connection. Deadlines are kept as 32-bit milliseconds and compared modulo
+/// 2³², which is right for distances below 2³¹ ms (24.8 days).
+pub const MAX_TIMER_MS: u32 = 1 << 30;
+
+/// Timers of one worker fire at most this often. Milliseconds; they are late by at most this, never early.
+pub const TIMER_GRANULARITY_MS: u32 = 10;
+
+/// How long an operation on a session waits for the worker that the session lives on. Milliseconds.
+pub const SESSION_HOP_TIMEOUT_MS: u32 = 5_000;
+
+/// How long accepting pauses when the process has run out of descriptors or memory. Milliseconds.
+pub const ACCEPT_PAUSE_MS: u32 = 100;
+
+/// How long a draining listener that takes no new connections waits for handshakes that had begun.
+/// Milliseconds.
+pub const GATE_SETTLE_MS: u64 = 100;
+
+/// How long past the drain's deadline the supervisor waits for a worker before it names it and
+/// goes on without it. Milliseconds.
+pub const WORKER_GRACE_MS: u64 = 2_000;
+
+/// Connections that are named one by one in the ledger when they were cut; the rest are counted.
+pub const MAX_NAMED_CUTS: usize = 100;
+
+const _: () = assert!(READ_SCRATCH >= HEADER_LEN + MAX_BODY, "the largest frame fits the scratch");
+const _: () = assert!(MIN_MAX_PAYLOAD > MAX_PING, "a PING is never TOO_LARGE");
+const _: () = assert!(MIN_HEARTBEAT_MS < MAX_HEARTBEAT_MS && MAX_HEARTBEAT_MS < MAX_TIMER_MS);
+const _: () = assert!(MAX_TIMER_MS < 1 << 31, "deadlines compare modulo 2^32");
+const _: () = assert!(MAX_CORE_CONNECTIONS + REFUSAL_SLOTS < u32::MAX as usize - 16);
+const _: () = assert!(MAX_WORKERS <= u16::MAX as usize);
