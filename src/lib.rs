@@ -1,6 +1,9 @@
 #![forbid(unsafe_code)]
-//! tidegate
+//! tidegate: a gateway for very many long-lived connections.
 
+//#[cfg(feature = "admin")]
+//pub mod admin;
+pub mod auth;
 pub mod config;
 pub mod limits;
 pub mod proto;

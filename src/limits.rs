@@ -68,9 +68,57 @@ pub const WORKER_GRACE_MS: u64 = 2_000;
 /// Connections that are named one by one in the ledger when they were cut; the rest are counted.
 pub const MAX_NAMED_CUTS: usize = 100;
 
+/// Addresses that one worker listens on.
+pub const MAX_LISTEN_ADDRESSES: usize = 8;
+
+/// CPUs are numbered below this: the size of the kernel's usual CPU mask.
+pub const MAX_CPUS: usize = 1024;
+
+/// Characters in a principal's or a service's name.
+pub const MAX_NAME_CHARS: usize = 128;
+
+/// Largest `TIDEGATE_SESSION_MAX_ENTRIES`.
+pub const MAX_SESSION_ENTRIES: usize = 65_536;
+
+/// Largest `TIDEGATE_SESSION_MAX_BYTES`.
+pub const MAX_SESSION_BYTES: usize = 16 << 20;
+
+/// Largest `TIDEGATE_CORE_MAX_SESSIONS`.
+pub const MAX_CORE_SESSIONS: usize = 64 << 20;
+
+/// Largest `TIDEGATE_CORE_MAX_PENDING`.
+pub const MAX_CORE_PENDING: usize = 16 << 20;
+
+/// Smallest `TIDEGATE_CORE_READ_BUDGET`: below, a system call is spent on a handful of bytes.
+pub const MIN_READ_BUDGET: usize = 1024;
+
+/// Largest `TIDEGATE_CORE_READ_BUDGET`: above, one connection keeps its neighbours waiting.
+pub const MAX_READ_BUDGET: usize = 64 << 20;
+
+/// Largest `TIDEGATE_CORE_ACCEPT_BATCH`.
+pub const MAX_ACCEPT_BATCH: usize = 65_536;
+
+/// Largest `TIDEGATE_CORE_MAILBOX`.
+pub const MAX_MAILBOX: usize = 1 << 20;
+
+/// Largest `TIDEGATE_BACKLOG`. The kernel lowers it to its own `somaxconn`.
+pub const MAX_BACKLOG: u32 = 65_535;
+
+/// Largest of the three `TIDEGATE_OUTBOUND_*`. Bytes.
+pub const MAX_OUTBOUND: usize = 1 << 30;
+
+/// Largest `TIDEGATE_POOL_THREADS`.
+pub const MAX_POOL_THREADS: usize = 1024;
+
+/// Largest `TIDEGATE_POOL_QUEUE`.
+pub const MAX_POOL_QUEUE: usize = 1 << 20;
+
 const _: () = assert!(READ_SCRATCH >= HEADER_LEN + MAX_BODY, "the largest frame fits the scratch");
 const _: () = assert!(MIN_MAX_PAYLOAD > MAX_PING, "a PING is never TOO_LARGE");
 const _: () = assert!(MIN_HEARTBEAT_MS < MAX_HEARTBEAT_MS && MAX_HEARTBEAT_MS < MAX_TIMER_MS);
 const _: () = assert!(MAX_TIMER_MS < 1 << 31, "deadlines compare modulo 2^32");
 const _: () = assert!(MAX_CORE_CONNECTIONS + REFUSAL_SLOTS < u32::MAX as usize - 16);
 const _: () = assert!(MAX_WORKERS <= u16::MAX as usize);
+const _: () =
+    assert!(MAX_HEARTBEAT_MS as u64 * 256 <= MAX_TIMER_MS as u64, "every interval of heartbeats fits a timer");
+const _: () = assert!(MAX_OUTBOUND > HEADER_LEN + MAX_BODY, "the largest frame can be queued");

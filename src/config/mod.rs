@@ -1,11 +1,19 @@
 //! What the operator may set. [`Config`] is validated: whoever holds one may trust it.
 
+mod cpus;
+mod parse;
+mod table;
+
+pub use cpus::Machine;
+pub use parse::{SettingError, is_name};
+pub use table::{SETTINGS, Setting, markdown_table};
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Every setting, checked. [`Config::default`] has the documented defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `TIDEGATE_LISTEN`: addresses that every worker listens on.
     pub listen: Vec<SocketAddr>,
