@@ -7,4 +7,5 @@ pub mod auth;
 pub mod config;
 pub mod limits;
 pub mod proto;
+pub mod server;
 pub mod stats;
