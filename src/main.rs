@@ -1,1 +1,10 @@
-fn main() {}
+//! The `tidegate` program: `serve`, `call`, `token`.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os(), |name| std::env::var_os(name))
+}
