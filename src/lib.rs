@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! tidegate: a gateway for very many long-lived connections.
 
-//#[cfg(feature = "admin")]
-//pub mod admin;
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod limits;

@@ -1,0 +1,261 @@
+//! What the admin port promises, over real sockets.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+#[derive(Default)]
+struct Fake {
+    not_ready: Mutex<Option<String>>,
+    sick: Mutex<Option<String>>,
+    drains: AtomicUsize,
+    workers: Vec<Arc<WorkerStats>>,
+    panics: bool,
+}
+
+impl Control for Fake {
+    fn ready(&self) -> Result<(), String> {
+        self.not_ready.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+    fn healthy(&self) -> Result<(), String> {
+        assert!(!self.panics, "a control that panics");
+        self.sick.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+    fn drain(&self) {
+        self.drains.fetch_add(1, Ordering::SeqCst);
+    }
+    fn workers(&self) -> Vec<Arc<WorkerStats>> {
+        self.workers.clone()
+    }
+    fn service_id(&self) -> &str {
+        "a\"b"
+    }
+}
+
+struct Running {
+    fake: Arc<Fake>,
+    address: SocketAddr,
+    handle: AdminHandle,
+}
+
+fn run(fake: Fake) -> Running {
+    let fake = Arc::new(fake);
+    let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = admin.local_addr();
+    Running { handle: admin.spawn(fake.clone()).unwrap(), fake, address }
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).unwrap()
+    }
+
+    fn send(&self, request: &str) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    /// Sends `method target` and reads until the server closes.
+    fn ask(&self, method: &str, target: &str, headers: &str) -> Reply {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let mut text = String::new();
+        self.send(&request).read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Reply { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    fn get(&self, target: &str) -> Reply {
+        self.ask("GET", target, "")
+    }
+}
+
+#[test]
+fn health_and_readiness_are_200_or_503_with_the_reason() {
+    let admin = run(Fake::default());
+    let (health, ready) = (admin.get("/healthz"), admin.get("/readyz?verbose"));
+    assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
+    assert_eq!((ready.status, ready.body.as_str()), (200, "ready\n"));
+    *admin.fake.not_ready.lock().unwrap() = Some("draining".to_owned());
+    *admin.fake.sick.lock().unwrap() = Some("worker 1 is gone".to_owned());
+    let (health, ready) = (admin.get("/healthz"), admin.get("/readyz"));
+    assert_eq!((health.status, health.body.as_str()), (503, "worker 1 is gone\n"));
+    assert_eq!((ready.status, ready.body.as_str()), (503, "draining\n"));
+}
+
+#[test]
+fn a_drain_is_begun_by_a_post_and_by_nothing_else() {
+    let admin = run(Fake::default());
+    for method in ["GET", "HEAD", "PUT"] {
+        let reply = admin.ask(method, "/drain", "");
+        assert_eq!(reply.status, 405);
+        assert!(reply.head.contains("\r\nallow: post"), "{}", reply.head);
+    }
+    assert_eq!(admin.fake.drains.load(Ordering::SeqCst), 0);
+    let reply = admin.ask("POST", "/drain", "");
+    assert_eq!((reply.status, admin.fake.drains.load(Ordering::SeqCst)), (202, 1));
+    assert!(reply.body.starts_with("draining: "), "{}", reply.body);
+    let with_a_body = admin.ask("POST", "/drain", "Content-Length: 0\r\n");
+    assert_eq!((with_a_body.status, admin.fake.drains.load(Ordering::SeqCst)), (202, 2));
+}
+
+#[test]
+fn a_web_page_cannot_begin_a_drain() {
+    let admin = run(Fake::default());
+    for header in ["Origin: https://example.org\r\n", "origin: null\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert_eq!(admin.ask("POST", "/drain", header).status, 403);
+    }
+    assert_eq!(admin.fake.drains.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn other_paths_are_404_and_other_methods_405() {
+    let admin = run(Fake::default());
+    for path in ["/", "/healthz/", "//healthz", "/metrics.json", "*"] {
+        assert_eq!(admin.get(path).status, 404, "{path}");
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let reply = admin.ask("POST", path, "");
+        assert_eq!(reply.status, 405);
+        assert!(reply.head.contains("\r\nallow: get, head"), "{}", reply.head);
+    }
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    let admin = run(Fake::default());
+    for (path, status) in [("/healthz", 200), ("/metrics", 200), ("/nowhere", 404)] {
+        let reply = admin.ask("HEAD", path, "");
+        assert_eq!((reply.status, reply.body.as_str()), (status, ""));
+    }
+}
+
+#[test]
+fn metrics_show_every_stat_of_every_worker() {
+    let workers: Vec<_> = (0..3).map(|_| Arc::new(WorkerStats::default())).collect();
+    workers[1].accepted.add(41);
+    workers[2].connections_open.add(7);
+    let admin = run(Fake { workers: workers.clone(), ..Fake::default() });
+    let reply = admin.get("/metrics");
+    let content_type = "\r\ncontent-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+    assert!(reply.head.contains(content_type), "{}", reply.head);
+    let lines: Vec<&str> = reply.body.lines().collect();
+    for (name, kind, help, _) in workers[0].each() {
+        let (kind, suffix) =
+            if kind == crate::stats::StatKind::Counter { ("counter", "_total") } else { ("gauge", "") };
+        let head = [format!("# HELP tidegate_{name} {help}"), format!("# TYPE tidegate_{name} {kind}")];
+        let at = lines.iter().position(|line| *line == head[0]).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(lines[at + 1], head[1]);
+        for worker in 0..3 {
+            let sample = format!("tidegate_{name}{suffix}{{worker=\"{worker}\"}} ");
+            assert!(lines[at + 2 + worker].starts_with(&sample), "{}", lines[at + 2 + worker]);
+        }
+    }
+    assert!(lines.contains(&"tidegate_accepted_total{worker=\"1\"} 41"));
+    assert!(lines.contains(&"tidegate_connections_open{worker=\"2\"} 7"));
+    assert_eq!(lines.last(), Some(&"# EOF"));
+}
+
+#[test]
+fn metrics_say_what_is_running_and_whether_it_is_ready() {
+    let admin = run(Fake::default());
+    let page = admin.get("/metrics").body;
+    let info = format!("\ntidegate_build_info{{version=\"{}\",service_id=\"a\\\"b\"}} 1\n", env!("CARGO_PKG_VERSION"));
+    assert!(page.contains(&info) && page.contains("\ntidegate_ready 1\n"), "{page}");
+    *admin.fake.not_ready.lock().unwrap() = Some("draining".to_owned());
+    assert!(admin.get("/metrics").body.contains("\ntidegate_ready 0\n"));
+}
+
+#[test]
+fn one_connection_may_ask_many_times() {
+    let admin = run(Fake::default());
+    let mut stream = admin.connect();
+    let mut replies = BufReader::new(stream.try_clone().unwrap());
+    for _ in 0..3 {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut line = String::new();
+        while line != "ok\n" {
+            line.clear();
+            assert_ne!(replies.read_line(&mut line).unwrap(), 0, "the server closed");
+        }
+    }
+}
+
+#[test]
+fn a_silent_client_half_a_request_and_a_missing_body_keep_nobody_waiting() {
+    let admin = run(Fake::default());
+    let silent = admin.connect();
+    let half = admin.send("GET /healthz HTTP/1.1\r\nHos");
+    let body = admin.send("POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\nno more");
+    assert_eq!(admin.get("/healthz").status, 200);
+    admin.handle.stop();
+    drop((silent, half, body));
+}
+
+#[test]
+fn a_client_that_reads_no_answer_keeps_nobody_waiting() {
+    // A page that no socket buffer holds, many times.
+    let workers = (0..1024).map(|_| Arc::new(WorkerStats::default())).collect();
+    let admin = run(Fake { workers, ..Fake::default() });
+    let deaf: Vec<TcpStream> =
+        (0..3).map(|_| admin.send(&"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(8))).collect();
+    assert_eq!(admin.get("/healthz").status, 200);
+    admin.handle.stop();
+    drop(deaf);
+}
+
+#[test]
+fn a_body_of_any_announced_length_does_no_harm() {
+    for length in ["1025", "65537", "9000000000000000000", "18446744073709551615", "99999999999999999999", "-1", "x"] {
+        let admin = run(Fake::default());
+        let stream = admin.send(&format!("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"));
+        assert_eq!(admin.get("/healthz").status, 200, "{length}");
+        drop(stream);
+    }
+}
+
+#[test]
+fn nonsense_is_refused_and_the_next_client_is_served() {
+    let admin = run(Fake::default());
+    for nonsense in
+        ["\r\n\r\n", "GET\r\n\r\n", "\u{0}\u{1}\u{2}\r\n\r\n", "GET /healthz HTTP/9.9\r\n\r\n", "M\u{1}\r\n\r\n"]
+    {
+        let mut answer = Vec::new();
+        // Closed or reset, it is over for this client.
+        let _ = admin.send(nonsense).read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 2"));
+    }
+    assert_eq!(admin.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_control_that_panics_costs_one_answer() {
+    let admin = run(Fake { panics: true, ..Fake::default() });
+    assert_eq!(admin.get("/healthz").status, 500);
+    assert_eq!(admin.get("/readyz").status, 200);
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_before_anything_is_served() {
+    let admin = run(Fake::default());
+    let error = Admin::bind(admin.address).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot serve the admin port on {}: ", admin.address)), "{error}");
+}
+
+#[test]
+fn dropping_the_handle_ends_the_thread_and_lets_go_of_the_control() {
+    let Running { fake, handle, .. } = run(Fake::default());
+    assert_eq!(Arc::strong_count(&fake), 2);
+    drop(handle);
+    assert_eq!(Arc::strong_count(&fake), 1);
+}
