@@ -75,7 +75,6 @@ stats! {
     responders_dropped: Counter, "Handlers that dropped their responder without an answer.";
     handler_panics: Counter, "Handlers that panicked.";
     frames_in: Counter, "Frames received.";
-    frames_out: Counter, "Frames sent.";
     bytes_in: Counter, "Bytes received.";
     bytes_out: Counter, "Bytes that the kernel took to send.";
     bytes_unacked: Counter, "Bytes not acknowledged by the peer when a drain closed its connection.";

@@ -1,0 +1,199 @@
+//! How a connection ends: in good order, with an ERROR, or by force.
+
+use super::{Connection, Cx, Departure, End, Flags, State};
+use crate::proto::{Command, ErrorCode, ErrorReply, GoAway, GoAwayReason, GoAwayStage, encode};
+
+impl Connection {
+    /// A drain begins: GOAWAY stage 0 to a ready client, ERROR `DRAINING` to one that is not ready.
+    pub fn notice(&mut self, cx: &mut Cx<'_>, departure: Departure<'_>) {
+        match self.state {
+            State::Ready => {
+                self.flags.set(Flags::NOTICED, true);
+                let goaway = GoAway {
+                    stage: GoAwayStage::Notice,
+                    reason: departure.reason,
+                    last_seq: GoAway::NO_LAST_SEQ,
+                    deadline_ms: departure.deadline_ms,
+                    reconnect_after_ms: departure.reconnect_after_ms,
+                    addresses: departure.addresses.to_vec(),
+                };
+                goaway.encode(cx.out);
+            }
+            State::Auth | State::Claiming => {
+                cx.stats.connections_refused.add(1);
+                self.fail(cx, ErrorCode::Draining);
+            }
+            _ => {}
+        }
+    }
+
+    /// GOAWAY stage 1: nothing more is accepted, everything accepted is answered, then it ends.
+    pub fn finish(&mut self, cx: &mut Cx<'_>, departure: Departure<'_>) {
+        match self.state {
+            State::Ready => self.say_final(cx, departure),
+            State::Auth | State::Claiming => {
+                cx.stats.connections_refused.add(1);
+                self.fail(cx, ErrorCode::Draining);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells a connection that there is no room for it, before anything was read from it.
+    pub fn turn_away(&mut self, cx: &mut Cx<'_>, retry_after_ms: u32) {
+        cx.stats.connections_refused.add(1);
+        let mut error =
+            ErrorReply::new(ErrorCode::Overloaded, Command(0), "this core has all the connections it may have");
+        error.retry_after_ms = retry_after_ms;
+        error.encode(cx.out, 0);
+        self.leave(cx);
+    }
+
+    /// Ends it now, with a reset. Returns the answers that were produced and not sent; they are
+    /// counted as cut and no longer as answered.
+    pub fn cut(&mut self, cx: &mut Cx<'_>) -> u64 {
+        cx.out.clear();
+        if self.state == State::Closed {
+            return 0;
+        }
+        let mut requests = 0;
+        if self.owes_end() {
+            cx.stats.in_flight.sub(1);
+            requests += 1;
+        }
+        let unsent = self.discard_unsent(cx, true);
+        cx.stats.answered.sub(unsent.answered);
+        cx.stats.failed.sub(unsent.failed);
+        requests += unsent.answered + unsent.failed;
+        cx.stats.cut.add(requests);
+        cx.stats.connections_cut.add(1);
+        self.end = End::Nothing;
+        self.reset();
+        requests
+    }
+
+    /// Gives back what it borrowed. To be called once, before it is dropped, however it ended;
+    /// answers that it still held are counted as undelivered.
+    pub fn abandon(&mut self, cx: &mut Cx<'_>) {
+        cx.out.clear();
+        if self.owes_end() {
+            cx.stats.in_flight.sub(1);
+            cx.stats.undelivered.add(1);
+            if self.end == End::Bye { cx.stats.answered.add(1) } else { cx.stats.failed.add(1) }
+        }
+        let unsent = self.discard_unsent(cx, true);
+        cx.stats.undelivered.add(unsent.answered + unsent.failed);
+        cx.buffers.give_back(self.tail.take());
+        self.end = End::Nothing;
+        self.state = State::Closed;
+    }
+
+    /// The stream broke: the peer, or the network, is gone.
+    pub fn handle_lost(&mut self, cx: &mut Cx<'_>) {
+        if self.state != State::Closed {
+            cx.stats.connections_lost.add(1);
+            self.state = State::Closed;
+        }
+    }
+
+    pub(super) fn say_final(&mut self, cx: &mut Cx<'_>, departure: Departure<'_>) {
+        let goaway = GoAway {
+            stage: GoAwayStage::Final,
+            reason: departure.reason,
+            last_seq: self.last_seq,
+            deadline_ms: departure.deadline_ms,
+            reconnect_after_ms: departure.reconnect_after_ms,
+            addresses: departure.addresses.to_vec(),
+        };
+        goaway.encode(cx.out);
+        self.leave(cx);
+    }
+
+    /// An ERROR about the connection, then the end.
+    pub(super) fn fail(&mut self, cx: &mut Cx<'_>, code: ErrorCode) {
+        self.end_with(cx, End::Error(code), Command(0), 0);
+    }
+
+    /// A fatal ERROR for a frame, then the end. If the frame is a request it is counted as one.
+    pub(super) fn fail_frame(&mut self, cx: &mut Cx<'_>, code: ErrorCode, cmd: Command, seq: u32) {
+        if self.is_leaving() {
+            return;
+        }
+        if cmd.is_request() {
+            cx.stats.accepted.add(1);
+            cx.stats.in_flight.add(1);
+            self.end_with(cx, End::RequestError(code), cmd, seq);
+        } else {
+            self.end_with(cx, End::Error(code), cmd, seq);
+        }
+    }
+
+    fn end_with(&mut self, cx: &mut Cx<'_>, end: End, cmd: Command, seq: u32) {
+        if self.is_leaving() {
+            return; // the first fatal error is the one that is told
+        }
+        self.end = end;
+        self.end_cmd = cmd;
+        self.end_seq = seq;
+        self.leave(cx);
+    }
+
+    /// Nothing more is accepted. What was received and not parsed is dropped: it is beyond last seq.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        cx.buffers.give_back(self.tail.take());
+        self.flags.set(Flags::PAUSED, false);
+        self.state = State::Finishing;
+        self.mark = cx.now;
+        self.advance(cx);
+    }
+
+    /// Once all is answered, says the last word.
+    pub(super) fn advance(&mut self, cx: &mut Cx<'_>) {
+        if self.state == State::Finishing && self.in_flight == 0 {
+            self.say_end(cx);
+        }
+    }
+
+    pub(super) fn say_end(&mut self, cx: &mut Cx<'_>) {
+        match self.end {
+            End::Nothing => {}
+            End::Bye => {
+                let fitted = encode(cx.out, self.end_seq, Command::BYE, &[]);
+                debug_assert!(fitted, "empty");
+                cx.stats.in_flight.sub(1);
+                cx.stats.answered.add(1);
+            }
+            End::RequestError(code) => {
+                ErrorReply::new(code, self.end_cmd, code.text()).encode(cx.out, self.end_seq);
+                cx.stats.in_flight.sub(1);
+                cx.stats.failed.add(1);
+            }
+            End::Error(code) => ErrorReply::new(code, self.end_cmd, code.text()).encode(cx.out, self.end_seq),
+        }
+        self.end = End::Nothing;
+        self.state = State::Flushing;
+        self.mark = cx.now;
+    }
+
+    /// Whether the last word is the answer to a request, and not yet said.
+    fn owes_end(&self) -> bool {
+        self.state == State::Finishing && matches!(self.end, End::Bye | End::RequestError(_))
+    }
+
+    /// Whether a fatal ERROR waits for requests in flight.
+    pub(super) fn error_waits(&self) -> bool {
+        self.state == State::Finishing && matches!(self.end, End::Error(_) | End::RequestError(_))
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.state = State::Closed;
+        self.flags.set(Flags::RESET, true);
+    }
+}
+
+impl<'a> Departure<'a> {
+    /// A departure with nothing to say but why.
+    pub fn because(reason: GoAwayReason, deadline_ms: u32) -> Departure<'a> {
+        Departure { reason, deadline_ms, reconnect_after_ms: 0, addresses: &[] }
+    }
+}

@@ -1,0 +1,236 @@
+//! What goes out: the send scratch, and the queue for what the socket does not take.
+
+use super::buffers::Buffer;
+use super::{Connection, Cx, Flags, State};
+use crate::proto::{Command, ErrorCode, ErrorReply, HEADER_LEN, Header};
+
+/// Where a connection's output goes.
+pub trait Sink {
+    /// Takes as many of the bytes as it can without waiting.
+    fn write(&mut self, bytes: &[u8]) -> Written;
+}
+
+/// What a [`Sink`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It took this many bytes; fewer than offered: it takes no more for now.
+    Took(usize),
+    /// The stream is broken.
+    Gone,
+}
+
+/// What the caller has to do to the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Everything is sent: shut down the sending side, read on until EOF.
+    HalfClose,
+    /// It is over: close the stream.
+    Close,
+    /// It is over: close the stream with a reset.
+    Reset,
+}
+
+/// Answers among the frames that were never handed to the stream whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unsent {
+    pub answered: u64,
+    pub failed: u64,
+}
+
+impl Connection {
+    /// Gives the output to the stream, in one write, and says what comes next.
+    pub fn flush(&mut self, cx: &mut Cx<'_>, sink: &mut impl Sink) -> Action {
+        if self.state == State::Closed {
+            cx.out.clear();
+            return self.closing();
+        }
+        self.hold_behind_queue(cx);
+        if self.queue.is_some() {
+            self.write_queue(cx, sink);
+        } else if !cx.out.is_empty() {
+            self.write_scratch(cx, sink);
+        }
+        if self.state == State::Flushing && self.queue.is_none() {
+            if self.flags.has(Flags::PEER_EOF) {
+                self.state = State::Closed;
+            } else {
+                self.state = State::Lingering;
+                self.mark = cx.now;
+                return Action::HalfClose;
+            }
+        }
+        self.closing()
+    }
+
+    /// Keeps the output for a later [`Connection::flush`].
+    pub fn hold(&mut self, cx: &mut Cx<'_>) {
+        if self.state == State::Closed {
+            cx.out.clear();
+        }
+        if cx.out.is_empty() {
+            return;
+        }
+        if self.queue.is_none() {
+            let bytes = cx.buffers.vec();
+            self.queue = cx.buffers.lend(Buffer { bytes, done: 0, since: cx.now });
+        }
+        self.hold_behind_queue(cx);
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn unsent(&self, cx: &Cx<'_>) -> usize {
+        let queued = self.queue.map_or(0, |id| {
+            let buffer = cx.buffers.get(id);
+            buffer.bytes.len() - buffer.done
+        });
+        queued + cx.out.len()
+    }
+
+    /// Whether output waits for the stream.
+    pub fn has_queue(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// The client does not read: tells it so, if there is a way, and ends the connection without
+    /// waiting for what is in flight.
+    pub(super) fn give_up_sending(&mut self, cx: &mut Cx<'_>) {
+        cx.stats.connections_cut.add(1);
+        if self.is_leaving() {
+            return self.reset();
+        }
+        let unsent = self.discard_unsent(cx, false);
+        cx.stats.undelivered.add(unsent.answered + unsent.failed);
+        let mut error = Vec::new();
+        ErrorReply::new(ErrorCode::SlowConsumer, Command(0), ErrorCode::SlowConsumer.text()).encode(&mut error, 0);
+        if let Some(id) = self.queue {
+            let buffer = cx.buffers.get_mut(id);
+            buffer.bytes.extend_from_slice(&error);
+            buffer.since = cx.now;
+        }
+        cx.buffers.give_back(self.tail.take());
+        self.flags.set(Flags::PAUSED, false);
+        self.flags.set(Flags::SLOW, true);
+        self.state = State::Flushing;
+        self.mark = cx.now;
+    }
+
+    /// Drops queued frames that have not begun to go out, and with `all` also the one that has.
+    pub(super) fn discard_unsent(&mut self, cx: &mut Cx<'_>, all: bool) -> Unsent {
+        let Some(id) = self.queue else { return Unsent::default() };
+        let buffer = cx.buffers.get_mut(id);
+        let mut unsent = Unsent::default();
+        let mut keep = buffer.bytes.len();
+        for (start, header) in Frames::of(&buffer.bytes) {
+            let begun = start < buffer.done;
+            if start + header.frame_len() <= buffer.done || (begun && !all) {
+                continue;
+            }
+            keep = keep.min(start);
+            match header.cmd {
+                Command::ERROR if header.seq != 0 => unsent.failed += 1,
+                Command::ERROR | Command::PING | Command::GOAWAY | Command::MESSAGE => {}
+                _ => unsent.answered += 1,
+            }
+        }
+        buffer.bytes.truncate(keep);
+        if all {
+            cx.buffers.give_back(self.queue.take());
+        }
+        unsent
+    }
+
+    fn closing(&self) -> Action {
+        match self.state {
+            State::Closed if self.flags.has(Flags::RESET) => Action::Reset,
+            State::Closed => Action::Close,
+            _ => Action::None,
+        }
+    }
+
+    fn hold_behind_queue(&mut self, cx: &mut Cx<'_>) {
+        let Some(id) = self.queue else { return };
+        let buffer = cx.buffers.get_mut(id);
+        buffer.bytes.extend_from_slice(cx.out);
+        cx.out.clear();
+    }
+
+    fn write_scratch(&mut self, cx: &mut Cx<'_>, sink: &mut impl Sink) {
+        let took = match sink.write(cx.out) {
+            Written::Gone => {
+                self.hold(cx); // so that the answers in it are counted as undelivered
+                return self.handle_lost(cx);
+            }
+            Written::Took(took) => took,
+        };
+        cx.stats.bytes_out.add(took as u64);
+        if took < cx.out.len() {
+            let front = last_boundary(cx.out, took);
+            let mut bytes = cx.buffers.vec();
+            bytes.extend_from_slice(&cx.out[front..]);
+            self.queue = cx.buffers.lend(Buffer { bytes, done: took - front, since: cx.now });
+            self.check_bound(cx);
+        }
+        cx.out.clear();
+    }
+
+    fn write_queue(&mut self, cx: &mut Cx<'_>, sink: &mut impl Sink) {
+        let Some(id) = self.queue else { return };
+        let buffer = cx.buffers.get_mut(id);
+        let took = match sink.write(&buffer.bytes[buffer.done..]) {
+            Written::Gone => return self.handle_lost(cx),
+            Written::Took(took) => took,
+        };
+        cx.stats.bytes_out.add(took as u64);
+        buffer.done += took;
+        if buffer.done == buffer.bytes.len() {
+            return cx.buffers.give_back(self.queue.take());
+        }
+        if took > 0 {
+            buffer.since = cx.now;
+        }
+        if buffer.done > buffer.bytes.len() / 2 {
+            let front = last_boundary(&buffer.bytes, buffer.done);
+            buffer.bytes.drain(..front);
+            buffer.done -= front;
+        }
+        self.check_bound(cx);
+    }
+
+    fn check_bound(&mut self, cx: &mut Cx<'_>) {
+        let queued = self.queue.map_or(0, |id| cx.buffers.get(id).bytes.len());
+        if queued > cx.rules.outbound_max && !self.is_leaving() {
+            self.give_up_sending(cx);
+        }
+    }
+}
+
+/// The frames of our own output, as start and header.
+struct Frames<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Frames<'_> {
+    fn of(bytes: &[u8]) -> Frames<'_> {
+        Frames { bytes, at: 0 }
+    }
+}
+
+impl Iterator for Frames<'_> {
+    type Item = (usize, Header);
+
+    fn next(&mut self) -> Option<(usize, Header)> {
+        let header = Header::from_bytes(self.bytes.get(self.at..)?.first_chunk::<HEADER_LEN>()?);
+        let start = self.at;
+        self.at += header.frame_len();
+        Some((start, header))
+    }
+}
+
+/// The start of the last frame that begins at or before `position`.
+fn last_boundary(bytes: &[u8], position: usize) -> usize {
+    Frames::of(bytes).map(|(start, _)| start).take_while(|start| *start <= position).last().unwrap_or(0)
+}
