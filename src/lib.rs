@@ -9,4 +9,5 @@ pub mod conn;
 pub mod limits;
 pub mod proto;
 pub mod server;
+pub mod session;
 pub mod stats;

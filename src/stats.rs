@@ -61,6 +61,7 @@ stats! {
     connections_refused: Counter, "Connections turned away: over the core's limit, or not ready when a drain gave notice.";
     connections_open: Gauge, "Connections open now.";
     connections_cut: Counter, "Connections ended by force: slow consumers, and what a drain cut.";
+    drain_cuts: Counter, "Connections that a drain or a worker's panic cut.";
     connections_reset: Counter, "Connections that the server ended with a reset.";
     connections_lost: Counter, "Connections that the peer or the network ended with an error.";
     accept_pauses: Counter, "Times that accepting paused for want of descriptors or memory.";

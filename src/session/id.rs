@@ -1,0 +1,78 @@
+//! Session ids: where a session lives, beside what nobody can guess.
+
+use std::hash::{BuildHasher, RandomState};
+
+use crate::proto::SessionId;
+
+/// Random bytes in a session id: 80 bits, from the operating system.
+pub const SECRET_LEN: usize = 10;
+
+/// The unguessable part of a session id.
+pub type Secret = [u8; SECRET_LEN];
+
+/// Where a session lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locator {
+    /// The worker whose table it is in.
+    pub worker: u16,
+    /// Its slot in that table.
+    pub slot: u32,
+}
+
+/// Turns locators into ids and back; one for all workers of a server.
+///
+/// An id is a locator (6 bytes) and a [`Secret`] (10 bytes), so that finding a session needs no
+/// map. The locator is masked with a keyed hash of the secret: an id tells nobody how many sessions
+/// there are or where, and one of another process decodes to a place where no such secret is.
+/// What makes an id unguessable is the secret alone.
+#[derive(Clone, Debug, Default)]
+pub struct IdKey(RandomState);
+
+impl IdKey {
+    /// A fresh key.
+    pub fn new() -> IdKey {
+        IdKey::default()
+    }
+
+    /// The id of a session.
+    pub fn encode(&self, locator: Locator, secret: &Secret) -> SessionId {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&locator.worker.to_be_bytes());
+        id[2..6].copy_from_slice(&locator.slot.to_be_bytes());
+        id[6..].copy_from_slice(secret);
+        self.mask(&mut id, secret);
+        id
+    }
+
+    /// Where a session with this id would live, and its secret.
+    pub fn decode(&self, id: &SessionId) -> (Locator, Secret) {
+        let mut id = *id;
+        let mut secret = [0; SECRET_LEN];
+        secret.copy_from_slice(&id[6..]);
+        self.mask(&mut id, &secret);
+        let worker = u16::from_be_bytes([id[0], id[1]]);
+        let slot = u32::from_be_bytes([id[2], id[3], id[4], id[5]]);
+        (Locator { worker, slot }, secret)
+    }
+
+    fn mask(&self, id: &mut SessionId, secret: &Secret) {
+        let mask = self.0.hash_one(secret).to_be_bytes();
+        id[..6].iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_leads_back_to_its_place_under_its_own_key_only() {
+        let key = IdKey::new();
+        let locator = Locator { worker: 3, slot: 70_000 };
+        let secret = [7; SECRET_LEN];
+        let id = key.encode(locator, &secret);
+        assert_eq!(key.decode(&id), (locator, secret));
+        assert_ne!(IdKey::new().decode(&id).0, locator);
+        assert_ne!(id[..6], [0, 3, 0, 1, 0x11, 0x70], "the place is not to be read off");
+    }
+}

@@ -1,0 +1,123 @@
+use super::*;
+
+const LIMITS: SessionLimits = SessionLimits { sessions: 4, state: StateLimits { entries: 4, bytes: 64 }, ttl_s: 60 };
+const A: Owner = Owner { worker: 0, token: 11 };
+const B: Owner = Owner { worker: 1, token: 12 };
+
+fn table() -> (Sessions, &'static str) {
+    (Sessions::new(0, IdKey::new(), LIMITS), "alice")
+}
+
+fn secret(n: u8) -> Secret {
+    [n; SECRET_LEN]
+}
+
+#[test]
+fn a_session_is_resumed_with_its_state_until_its_ttl_has_run_out() {
+    let (mut sessions, alice) = table();
+    let key = sessions.create(alice, A, secret(1)).unwrap();
+    let id = sessions.id(key);
+    sessions.put(key, b"k", b"v").unwrap();
+    sessions.release(key, A, 100);
+    assert_eq!(sessions.sweep(159, 10), 0);
+    assert_eq!(sessions.claim(&id, "alice", B, 159), Claim::Granted { key, previous: None });
+    assert_eq!(sessions.get(key, b"k"), Some(&b"v"[..]));
+    assert_eq!(sessions.sweep(1_000, 10), 0, "connected again: it does not end");
+    sessions.release(key, B, 1_000);
+    assert_eq!(sessions.claim(&id, "alice", A, 1_060), Claim::Unknown, "ended, though not yet swept");
+    assert_eq!(sessions.sweep(1_060, 10), 1);
+    assert_eq!((sessions.len(), sessions.find(&id)), (0, None));
+}
+
+#[test]
+fn the_newer_connection_wins_and_the_older_is_named() {
+    let (mut sessions, alice) = table();
+    let key = sessions.create(alice, A, secret(1)).unwrap();
+    let id = sessions.id(key);
+    assert_eq!(sessions.claim(&id, "alice", B, 0), Claim::Granted { key, previous: Some(A) });
+    sessions.release(key, A, 0);
+    assert_eq!(sessions.owner(key), Some(B), "the older one's end does not touch it");
+    sessions.end(key, A);
+    assert_eq!(sessions.len(), 1, "nor does its BYE");
+}
+
+#[test]
+fn a_foreign_or_unknown_id_gives_nothing() {
+    let (mut sessions, alice) = table();
+    let key = sessions.create(alice, A, secret(1)).unwrap();
+    let id = sessions.id(key);
+    assert_eq!(sessions.claim(&id, "bob", B, 0), Claim::Unknown);
+    assert_eq!(sessions.claim(&[0; 16], "alice", B, 0), Claim::Unknown);
+    let mut guess = id;
+    guess[15] ^= 1;
+    assert_eq!(sessions.claim(&guess, "alice", B, 0), Claim::Unknown);
+    sessions.end(key, A);
+    sessions.create(alice, A, secret(2)).unwrap();
+    assert_eq!(sessions.claim(&id, "alice", B, 0), Claim::Unknown, "the slot's next session has another secret");
+}
+
+#[test]
+fn a_full_table_forgets_only_what_holds_nothing_and_has_no_connection() {
+    let (mut sessions, alice) = table();
+    let keys: Vec<_> = (0..4).map(|n| sessions.create(alice, A, secret(n)).unwrap()).collect();
+    assert_eq!(sessions.create(alice, A, secret(9)), Err(SessionsFull), "all are connected");
+    sessions.put(keys[0], b"k", b"v").unwrap();
+    sessions.release(keys[0], A, 0);
+    assert_eq!(sessions.create(alice, A, secret(9)), Err(SessionsFull), "its state was acknowledged");
+    sessions.release(keys[1], A, 1);
+    assert!(sessions.create(alice, A, secret(9)).is_ok());
+    assert_eq!((sessions.len(), sessions.get(keys[0], b"k")), (4, Some(&b"v"[..])));
+}
+
+#[test]
+fn the_sweep_keeps_to_its_budget() {
+    let (mut sessions, alice) = table();
+    for n in 0..4 {
+        let key = sessions.create(alice, A, secret(n)).unwrap();
+        sessions.release(key, A, 0);
+    }
+    assert_eq!(sessions.next_end(), Some(60));
+    assert_eq!((sessions.sweep(60, 3), sessions.len()), (3, 1));
+    assert_eq!((sessions.sweep(60, 3), sessions.len()), (1, 0));
+}
+
+#[test]
+fn coming_and_going_does_not_grow_the_queue_of_leaving_sessions() {
+    let (mut sessions, alice) = table();
+    let key = sessions.create(alice, A, secret(1)).unwrap();
+    let id = sessions.id(key);
+    for _ in 0..10_000 {
+        sessions.release(key, A, 0);
+        assert!(matches!(sessions.claim(&id, "alice", A, 0), Claim::Granted { .. }));
+    }
+    assert!(sessions.leaving.len() <= 1_100, "{} entries", sessions.leaving.len());
+}
+
+#[test]
+fn a_lost_worker_frees_its_connections_sessions_and_no_others() {
+    let (mut sessions, alice) = table();
+    let on_a = sessions.create(alice, A, secret(1)).unwrap();
+    let on_b = sessions.create(alice, B, secret(2)).unwrap();
+    sessions.release_all_of(1, 0);
+    assert_eq!((sessions.owner(on_a), sessions.owner(on_b)), (Some(A), None));
+    assert_eq!(sessions.sweep(60, 10), 1);
+}
+
+#[test]
+fn emptied_state_takes_no_room() {
+    let (mut sessions, alice) = table();
+    let key = sessions.create(alice, A, secret(1)).unwrap();
+    sessions.put(key, b"k", b"v").unwrap();
+    sessions.delete(key, b"k");
+    assert!(sessions.states.is_empty());
+    assert_eq!(sessions.put(key, b"k", &[0; 100]), Err(StateFull::Bytes));
+    assert!(sessions.states.is_empty(), "a refused put leaves nothing behind");
+}
+
+#[test]
+fn secrets_differ_and_a_dead_source_is_noticed() {
+    let mut secrets = Secrets::new(|bytes| getrandom::fill(bytes).is_ok());
+    let all: std::collections::HashSet<Secret> = (0..1_000).filter_map(|_| secrets.next()).collect();
+    assert_eq!(all.len(), 1_000);
+    assert_eq!(Secrets::new(|_| false).next(), None);
+}
