@@ -9,5 +9,6 @@ pub mod conn;
 pub mod limits;
 pub mod proto;
 pub mod server;
+pub mod service;
 pub mod session;
 pub mod stats;

@@ -1,0 +1,98 @@
+//! The blocking pool: threads for handlers that may not hold up a worker.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
+
+use super::{Deferred, Failure, Handler, OwnedRequest, Responder};
+use crate::proto::ErrorCode;
+
+/// A request on its way to a handler that blocks.
+pub(crate) struct Job {
+    pub handler: Arc<dyn Handler>,
+    pub request: OwnedRequest,
+    pub responder: Deferred,
+}
+
+/// Hands jobs to the pool. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PoolSender(Sender<Job>);
+
+impl PoolSender {
+    /// Hands over a job; gives it back if the queue is full or the pool has ended.
+    pub fn submit(&self, job: Job) -> Result<(), Job> {
+        self.0.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+        })
+    }
+}
+
+/// The pool's threads.
+pub(crate) struct Pool {
+    sender: Sender<Job>,
+    threads: Vec<JoinHandle<()>>,
+    /// Closed when the last thread has ended; nothing is ever sent.
+    ended: Receiver<()>,
+    /// Closed to end the threads; nothing is ever sent.
+    stop: Sender<()>,
+}
+
+impl Pool {
+    /// Starts `threads` threads behind a queue of `queue` jobs.
+    pub fn start(threads: usize, queue: usize) -> std::io::Result<Pool> {
+        let (sender, jobs) = bounded(queue);
+        let (alive, ended) = bounded(0);
+        let (stop, stopped) = bounded(0);
+        let threads = (0..threads)
+            .map(|i| {
+                let (jobs, stopped, alive) = (jobs.clone(), stopped.clone(), alive.clone());
+                std::thread::Builder::new().name(format!("pool-{i}")).spawn(move || run(&jobs, &stopped, &alive))
+            })
+            .collect::<std::io::Result<_>>()?;
+        Ok(Pool { sender, threads, ended, stop })
+    }
+
+    /// A way to hand over jobs.
+    pub fn sender(&self) -> PoolSender {
+        PoolSender(self.sender.clone())
+    }
+
+    /// Ends the threads, each after the job that it has, and waits for them until `deadline`. Returns
+    /// how many are still busy then; they are left to themselves. Jobs in the queue are dropped.
+    pub fn join(self, deadline: Instant) -> usize {
+        drop(self.stop);
+        let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        // Disconnected: they have all ended. Timed out: some have not.
+        let _ = self.ended.recv_timeout(patience);
+        let (done, busy): (Vec<_>, Vec<_>) = self.threads.into_iter().partition(JoinHandle::is_finished);
+        for thread in done {
+            if thread.join().is_err() {
+                log::error!("a thread of the blocking pool panicked outside of a handler; this is a fault of tidegate");
+            }
+        }
+        busy.len()
+    }
+}
+
+fn run(jobs: &Receiver<Job>, stopped: &Receiver<()>, _alive: &Sender<()>) {
+    loop {
+        let job = select_biased! {
+            recv(stopped) -> _ => return,
+            recv(jobs) -> job => job,
+        };
+        let Ok(job) = job else { return };
+        let request = job.request.as_request();
+        if request.is_cancelled() {
+            job.responder.fail(Failure::of(ErrorCode::DeadlineExceeded));
+            continue;
+        }
+        let responder = Responder::deferred(job.responder);
+        // The responder is dropped by the unwinding, and answers INTERNAL.
+        if catch_unwind(AssertUnwindSafe(|| job.handler.handle(&request, responder))).is_err() {
+            log::error!("the handler of {} panicked: the request gets INTERNAL", request.command());
+        }
+    }
+}
