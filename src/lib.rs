@@ -8,6 +8,7 @@ pub mod config;
 pub mod conn;
 pub mod limits;
 pub mod proto;
+pub mod reactor;
 pub mod server;
 pub mod service;
 pub mod session;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tidegate::config::{Config, SETTINGS, Setting, SettingError};
+use tidegate::config::{AuthMode, Config, SETTINGS, Setting, SettingError};
+use tidegate::server::{Server, StartError};
 
 /// The command with a flag for every setting.
 pub fn command() -> Command {
@@ -37,8 +38,29 @@ pub fn run(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Exit
 
 /// Runs the server, prints its ledger, and gives its exit code.
 fn run_server(config: Config) -> ExitCode {
-    log::debug!("{config:?}");
-    super::failed(&"this build has no server")
+    let kept = config.data_dir.clone();
+    let auth = config.auth.clone();
+    let server = match Server::builder().config(config).signals(true).start() {
+        Ok(server) => server,
+        Err(error @ StartError::Config(_)) => {
+            super::complain(&error);
+            return ExitCode::from(super::USAGE);
+        }
+        Err(error) => return super::failed(&error),
+    };
+    let listening = server.local_addrs().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let admin = server.admin_addr().map_or("off".to_owned(), |address| format!("http://{address}"));
+    println!("tidegate {} listens on {listening}; admin {admin}", env!("CARGO_PKG_VERSION"));
+    if auth == AuthMode::None {
+        println!("anybody who can connect may come in (TIDEGATE_AUTH=none)");
+    }
+    if kept.is_none() {
+        println!("the ledger is shown and not kept: set TIDEGATE_DATA_DIR to keep it in an audit log");
+    }
+    println!("Ctrl-C or SIGTERM drains it");
+    let ended = server.wait();
+    print!("\n{}", ended.ledger);
+    ExitCode::from(ended.exit_code())
 }
 
 fn flag(setting: &Setting) -> Arg {

@@ -1,7 +1,208 @@
-//! The server's control: its ledger and its audit log.
+//! CONTROL: the supervisor and its workers, from start to the ledger.
+//!
+//! ```no_run
+//! use tidegate::server::Server;
+//!
+//! let server = Server::builder()
+//!     .route(0x20, |request, responder| responder.reply(request.payload()))
+//!     .route_blocking(0x21, |request, responder| {
+//!         let text = std::fs::read(String::from_utf8_lossy(request.payload()).as_ref());
+//!         responder.reply(&text.unwrap_or_default());
+//!     })
+//!     .start()?;
+//! server.drain();
+//! let ended = server.wait();
+//! assert!(ended.ledger.balanced());
+//! # Ok::<(), tidegate::server::StartError>(())
+//! ```
 
 pub mod audit;
+mod builder;
+mod drain;
 pub mod ledger;
+mod plan;
+mod supervisor;
+mod worker;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 pub use audit::{AuditError, AuditLog};
+pub use builder::{Builder, StartError};
 pub use ledger::{Cut, Ledger, PhaseDurations};
+
+use crate::reactor::{Letter, Mailbox};
+use crate::stats::WorkerStats;
+use plan::Drain;
+
+/// A running server. Several may live in one process.
+///
+/// Dropped, it is drained and waited for.
+pub struct Server {
+    shared: Arc<Shared>,
+    supervisor: Option<JoinHandle<Ended>>,
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+/// How a server ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The account of everything that it accepted.
+    pub ledger: Ledger,
+    /// What ended it: `signal:SIGTERM`, `signal:SIGINT`, `admin`, `embedder` or `failure`.
+    pub reason: String,
+}
+
+impl Ended {
+    /// What a process should exit with: 0 clean, 1 failed, 3 something was cut.
+    pub fn exit_code(&self) -> u8 {
+        match self.ledger.exit_code() {
+            0 if self.reason == "failure" => 1,
+            code => code,
+        }
+    }
+}
+
+/// What the server's threads and its owner share.
+pub(crate) struct Shared {
+    drain: Arc<Drain>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    stats: Vec<Arc<WorkerStats>>,
+    lost: Vec<AtomicBool>,
+    service_id: String,
+}
+
+impl Server {
+    /// A server to be configured.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where it listens, in the order of [`crate::config::Config::listen`], with the ports that the
+    /// system chose.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The admin port, if it has one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Each worker's counters.
+    pub fn stats(&self) -> &[Arc<WorkerStats>] {
+        &self.shared.stats
+    }
+
+    /// Begins the drain, as SIGTERM does. Returns at once; asking again changes nothing.
+    pub fn drain(&self) {
+        self.shared.drain.begin("embedder", false);
+    }
+
+    /// Cuts what is left, as a second signal does. Begins the drain if it has not begun.
+    pub fn cut(&self) {
+        self.shared.drain.begin("embedder", true);
+        self.shared.drain.cut_now();
+    }
+
+    /// Waits until a drain, whoever begins it, is over.
+    pub fn wait(mut self) -> Ended {
+        match self.supervisor.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            _ => {
+                log::error!("the supervisor panicked: there is no ledger; this is a fault of tidegate");
+                Ended { ledger: Ledger::default(), reason: "failure".to_owned() }
+            }
+        }
+    }
+
+    /// Makes a worker panic, for tests of what follows.
+    #[doc(hidden)]
+    pub fn panic_worker(&self, index: usize) {
+        if let Some(mailbox) = self.shared.mailboxes.get(index)
+            && mailbox.send(Letter::Panic).is_err()
+        {
+            log::error!("the mailbox of worker {index} is full");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.supervisor.take() {
+            self.drain();
+            if supervisor.join().is_err() {
+                log::error!("the supervisor panicked: there is no ledger; this is a fault of tidegate");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// A worker will not come back.
+    fn worker_is_lost(&self, index: usize) {
+        if let Some(lost) = self.lost.get(index) {
+            lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// All workers' books, added up. What a missing worker has in flight is cut with it.
+    fn ledger(&self, missing: &[usize]) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (index, stats) in self.stats.iter().enumerate() {
+            ledger.accepted += stats.accepted.get();
+            ledger.answered += stats.answered.get();
+            ledger.failed += stats.failed.get();
+            ledger.cut += stats.cut.get();
+            ledger.connections += stats.connections_accepted.get();
+            ledger.refused += stats.connections_refused.get();
+            ledger.connections_cut += stats.drain_cuts.get();
+            ledger.undelivered += stats.undelivered.get();
+            ledger.bytes_unacked += stats.bytes_unacked.get();
+            if missing.contains(&index) {
+                ledger.cut += stats.in_flight.get();
+                ledger.connections_cut += stats.connections_open.get();
+            }
+        }
+        ledger
+    }
+}
+
+#[cfg(feature = "admin")]
+impl crate::admin::Control for Shared {
+    fn ready(&self) -> Result<(), String> {
+        match self.drain.plan() {
+            None => Ok(()),
+            Some(plan) => Err(format!("draining since {} ms ({})", plan.begun.elapsed().as_millis(), plan.reason)),
+        }
+    }
+
+    fn healthy(&self) -> Result<(), String> {
+        match self.lost.iter().position(|lost| lost.load(Ordering::Acquire)) {
+            None => Ok(()),
+            Some(index) => Err(format!("worker {index} is lost: its core is not served; restart the server")),
+        }
+    }
+
+    fn drain(&self) {
+        self.drain.begin("admin", false);
+    }
+
+    fn workers(&self) -> Vec<Arc<WorkerStats>> {
+        self.stats.clone()
+    }
+
+    fn service_id(&self) -> &str {
+        &self.service_id
+    }
+}

@@ -1,0 +1,137 @@
+//! Accepting: how connections get in, and when none do.
+
+use std::io;
+
+use mio::Poll;
+
+use super::hub::SessionRef;
+use super::listener::{Accepted, Listener};
+use super::tick::{Reactor, Slot};
+use super::token::{self, ConnToken};
+use super::transport::Transport;
+use crate::config::Config;
+use crate::conn::{Connection, Millis};
+use crate::limits::{ACCEPT_PAUSE_MS, REFUSAL_SLOTS};
+
+/// A worker's listeners.
+#[derive(Debug)]
+pub struct Gate {
+    listeners: Vec<(Listener, bool)>,
+    paused_until: Option<Millis>,
+    max_connections: usize,
+    batch: usize,
+}
+
+impl Gate {
+    /// Registers the listeners.
+    pub fn new(poll: &Poll, listeners: Vec<std::net::TcpListener>, config: &Config) -> io::Result<Gate> {
+        let mut registered = Vec::with_capacity(listeners.len());
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let mut listener = Listener::new(listener);
+            listener.register(poll.registry(), token::listener(index))?;
+            registered.push((listener, false));
+        }
+        Ok(Gate {
+            listeners: registered,
+            paused_until: None,
+            max_connections: config.core_max_connections,
+            batch: config.core_accept_batch,
+        })
+    }
+
+    /// An edge: this listener has connections.
+    pub fn ready(&mut self, index: usize) {
+        if let Some((_, ready)) = self.listeners.get_mut(index) {
+            *ready = true;
+        }
+    }
+
+    /// Whether there is something to accept now.
+    pub fn is_ready(&self) -> bool {
+        self.paused_until.is_none() && self.listeners.iter().any(|(_, ready)| *ready)
+    }
+
+    /// When accepting goes on, if it is paused.
+    pub fn paused_until(&self) -> Option<Millis> {
+        self.paused_until
+    }
+}
+
+impl Reactor {
+    /// Accepts what waits, within the batch.
+    pub(super) fn accept(&mut self) {
+        if self.gate.paused_until.is_some_and(|until| self.now().reached(until)) {
+            self.gate.paused_until = None;
+        }
+        let mut left = self.gate.batch;
+        for index in 0..self.gate.listeners.len() {
+            while left > 0 && self.gate.paused_until.is_none() && self.gate.listeners[index].1 {
+                left -= 1;
+                self.accept_one(index);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        if self.conns.len() >= self.gate.max_connections + REFUSAL_SLOTS {
+            return self.pause_accepting("as many connections as this core may have, and more being turned away");
+        }
+        match self.gate.listeners[index].0.accept() {
+            Accepted::Stream(stream) => self.admit(Transport::new(stream)),
+            Accepted::Empty => self.gate.listeners[index].1 = false,
+            Accepted::Aborted => {}
+            Accepted::Exhausted(error) => self.pause_accepting(&error.to_string()),
+        }
+    }
+
+    fn admit(&mut self, mut transport: Transport) {
+        let now = self.now();
+        let full = self.conns.len() >= self.gate.max_connections;
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.conns.vacant_entry();
+        let token = ConnToken { slot: entry.key() as u32, generation: self.generation };
+        self.wire.stats.connections_accepted.add(1);
+        if let Err(error) = transport.register(self.poll.registry(), token.into()) {
+            self.wire.stats.connections_refused.add(1);
+            return self.pause_accepting(&error.to_string());
+        }
+        let conn = Connection::new(now);
+        entry.insert(Slot { transport, conn, generation: token.generation, session: SessionRef::NONE, hup: false });
+        self.wire.stats.connections_open.add(1);
+        if full {
+            self.step(token, |conn, cx| conn.turn_away(cx, 1_000));
+        } else {
+            self.deadlines.set(token.slot as usize, Some(now.plus(self.wire.rules.auth_timeout_ms)));
+        }
+    }
+
+    fn pause_accepting(&mut self, why: &str) {
+        log::warn!(
+            "worker {}: accepting pauses for {ACCEPT_PAUSE_MS} ms: {why}; connections wait in the backlog",
+            self.hub.worker
+        );
+        self.wire.stats.accept_pauses.add(1);
+        self.gate.paused_until = Some(self.now().plus(ACCEPT_PAUSE_MS));
+    }
+
+    /// Lets no new handshake begin.
+    pub(crate) fn stop_handshakes(&mut self) {
+        for (listener, ready) in &mut self.gate.listeners {
+            listener.stop_handshakes();
+            *ready = true;
+        }
+    }
+
+    /// Takes everybody out of the backlogs. Returns whether they are empty.
+    pub(crate) fn empty_backlogs(&mut self) -> bool {
+        self.gate.listeners.iter_mut().for_each(|(_, ready)| *ready = true);
+        self.accept();
+        !self.gate.listeners.iter().any(|(_, ready)| *ready)
+    }
+
+    /// Closes the listeners.
+    pub(crate) fn close_listeners(&mut self) {
+        self.gate.listeners.clear();
+        self.gate.paused_until = None;
+    }
+}

@@ -1,0 +1,129 @@
+//! What a drain, and a panic, ask of a reactor.
+
+use std::net::SocketAddr;
+
+use super::mailbox::Letter;
+use super::tick::Reactor;
+use super::token::ConnToken;
+use crate::conn::{Action, Departure};
+use crate::proto::GoAwayReason;
+
+/// A connection that was cut, for the ledger.
+#[derive(Debug)]
+pub struct CutConnection {
+    /// Where it came from.
+    pub peer: Option<SocketAddr>,
+    /// Whose it was, if that was known.
+    pub principal: Option<String>,
+    /// Its session, in hex.
+    pub session: Option<String>,
+    /// Requests that it did not get an answer to.
+    pub requests: u64,
+}
+
+impl Reactor {
+    /// From here on, what the peer has not acknowledged is counted when a connection is closed.
+    pub(crate) fn begin_drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Gives notice to the connections in `slots` of the slab: GOAWAY stage 0, or ERROR `DRAINING`.
+    /// `reconnect_after_ms` gives each, by its slot, the time that it should wait.
+    pub(crate) fn notice(
+        &mut self,
+        slots: std::ops::Range<usize>,
+        deadline_ms: u32,
+        reconnect_after_ms: impl Fn(usize) -> u32,
+    ) {
+        for key in slots {
+            let Some(token) = self.token_at(key) else { continue };
+            let departure = Departure {
+                reason: GoAwayReason::Drain,
+                deadline_ms,
+                reconnect_after_ms: reconnect_after_ms(key),
+                addresses: &[],
+            };
+            self.step(token, |conn, cx| conn.notice(cx, departure));
+        }
+    }
+
+    /// Says the last word, GOAWAY stage 1, to the connections in `slots` that it was not said to.
+    pub(crate) fn finish(&mut self, slots: std::ops::Range<usize>, departure: Departure<'_>) {
+        for key in slots {
+            let Some(token) = self.token_at(key) else { continue };
+            self.step(token, |conn, cx| conn.finish(cx, departure));
+        }
+    }
+
+    /// One past the highest slot that a connection may be in.
+    pub(crate) fn slots(&self) -> usize {
+        self.conns.iter().next_back().map_or(0, |(key, _)| key + 1)
+    }
+
+    /// Whether every connection has been told the last word.
+    pub(crate) fn all_are_leaving(&self) -> bool {
+        self.leaving == self.conns.len()
+    }
+
+    /// Ends everything now, by force. Connections that only waited for the peer's EOF are closed
+    /// and not counted: they were served to the end.
+    pub(crate) fn cut_all(&mut self) -> Vec<CutConnection> {
+        let mut cuts = Vec::new();
+        let now = self.now();
+        let pending = self.hub.pending.take_all();
+        self.wire.stats.in_flight.sub(pending.len() as u64);
+        self.wire.stats.cut.add(pending.len() as u64);
+        let mut per_slot = std::collections::HashMap::<ConnToken, u64>::new();
+        pending.iter().for_each(|p| *per_slot.entry(p.token).or_default() += 1);
+        let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let Some(token) = self.token_at(key) else { continue };
+            let slot = &mut self.conns[key];
+            if slot.conn.is_lingering() {
+                self.remove(token, Action::Close, false);
+                continue;
+            }
+            let was_leaving = slot.conn.is_leaving();
+            let unsent = slot.conn.cut(&mut self.wire.cx(now));
+            self.leaving += usize::from(!was_leaving);
+            self.wire.stats.drain_cuts.add(1);
+            let identity = self.hub.identity(slot.session).map(|(id, principal)| (hex(&id), principal.to_string()));
+            let (session, principal) = identity.unzip();
+            let requests = unsent + per_slot.get(&token).copied().unwrap_or(0);
+            cuts.push(CutConnection { peer: slot.transport.peer(), principal, session, requests });
+            self.remove(token, Action::Reset, false);
+        }
+        cuts
+    }
+
+    /// After a panic: whatever was half done is dropped; sessions, listeners, mailbox and poll stay.
+    /// Connections are gone, and so are their requests: they count as cut.
+    pub(crate) fn recover(&mut self) -> Vec<CutConnection> {
+        self.wire.out.clear();
+        self.run_queue.clear();
+        self.dirty.clear();
+        self.hub.evicted.clear();
+        self.leaving = self.conns.iter().filter(|(_, slot)| slot.conn.is_leaving()).count();
+        let cuts = self.cut_all();
+        // The step that panicked may have counted by half.
+        let stats = &self.wire.stats;
+        stats.in_flight.set(0);
+        stats.cut.set(stats.accepted.get() - stats.answered.get() - stats.failed.get());
+        stats.connections_open.set(0);
+        stats.worker_panics.add(1);
+        self.hub.sessions.release_all_of(self.hub.worker, self.hub.now_s);
+        let own = self.hub.worker;
+        for worker in (0..self.hub.mailboxes.len() as u16).filter(|worker| *worker != own) {
+            self.hub.post_to_surely(worker, Letter::WorkerLost { worker: own });
+        }
+        cuts
+    }
+
+    fn token_at(&self, key: usize) -> Option<ConnToken> {
+        self.conns.get(key).map(|slot| ConnToken { slot: key as u32, generation: slot.generation })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

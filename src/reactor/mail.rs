@@ -1,0 +1,157 @@
+//! What comes from handlers and from other workers.
+
+use super::hub::SessionPlace;
+use super::mailbox::{Answer, Letter};
+use super::pending::{Pending, Wait};
+use super::serve::{run_state_op, session_is_gone};
+use super::tick::Reactor;
+use super::token::ConnToken;
+use crate::conn::Welcome;
+use crate::proto::ErrorCode;
+use crate::service::{AnswerSink, Failure, Outcome};
+
+impl Reactor {
+    /// Takes mail, at most `budget` pieces. Returns whether some is left.
+    pub(super) fn read_mail(&mut self, budget: usize) -> bool {
+        // Before looking: what comes after this wakes us again.
+        self.hub.mailboxes[usize::from(self.hub.worker)].opened();
+        for taken in 0..budget {
+            // Answers first: they let requests go.
+            if let Ok(Answer { pending, outcome }) = self.inbox.answers.try_recv() {
+                self.handle_answer(pending, outcome);
+            } else if let Ok(letter) = self.inbox.letters.try_recv() {
+                self.handle_letter(letter);
+            } else {
+                return false;
+            }
+            if taken % 64 == 63 {
+                self.flush_dirty();
+            }
+        }
+        true
+    }
+
+    /// Requests whose deadline has passed are answered so; their handlers' answers will meet nobody.
+    pub(super) fn expire_pending(&mut self) {
+        for pending in self.hub.pending.take_expired(self.now()) {
+            let failure = match pending.wait {
+                Wait::State => Failure::new(ErrorCode::Unavailable, "the session's worker did not answer in time"),
+                Wait::Handler | Wait::Claim => Failure::of(ErrorCode::DeadlineExceeded),
+            };
+            self.land(&pending, Outcome::Error(failure));
+        }
+    }
+
+    fn handle_answer(&mut self, key: super::pending::PendingKey, outcome: Outcome) {
+        let Some(pending) = self.hub.pending.take(key) else { return };
+        match outcome {
+            Outcome::Claimed(granted) => self.settle_claim(&pending, granted),
+            outcome => self.land(&pending, outcome),
+        }
+    }
+
+    /// Gives an answer to its connection, if that is still there.
+    fn land(&mut self, pending: &Pending, outcome: Outcome) {
+        let to = pending.to;
+        let stats = &self.wire.stats;
+        match outcome {
+            Outcome::Dropped => stats.responders_dropped.add(1),
+            Outcome::Panicked => stats.handler_panics.add(1),
+            _ => {}
+        }
+        let answer = match outcome {
+            Outcome::Reply { payload, fallback } => to.check(&payload, fallback).map(|()| (payload, fallback)),
+            Outcome::Error(failure) => Err(failure),
+            _ => Err(Failure::of(ErrorCode::Internal)),
+        };
+        let now = self.hub.now;
+        let token = pending.token;
+        let slot = self.conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation);
+        let Some(slot) = slot else {
+            stats.in_flight.sub(1);
+            stats.undelivered.add(1);
+            return if answer.is_ok() { stats.answered.add(1) } else { stats.failed.add(1) };
+        };
+        let mut cx = self.wire.cx(now);
+        match answer {
+            Ok((payload, fallback)) => slot.conn.answered(&mut cx, |out| {
+                to.encode_reply(out, &payload, fallback);
+            }),
+            Err(failure) => slot.conn.failed(&mut cx, |out| {
+                to.encode_failure(out, &failure);
+            }),
+        }
+        slot.conn.hold(&mut cx);
+        self.dirty.push(token);
+    }
+
+    /// The home of a session has said whether an AUTH that wants to resume it gets it.
+    fn settle_claim(&mut self, pending: &Pending, granted: bool) {
+        let token = pending.token;
+        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
+        else {
+            return self.count_failed_auth();
+        };
+        if !slot.conn.is_claiming() {
+            return self.count_failed_auth(); // it was told DRAINING or AUTH_TIMEOUT in between
+        }
+        let SessionPlace::Elsewhere(key) = slot.session.place() else {
+            return self.count_failed_auth();
+        };
+        let remote = &self.hub.remotes[key];
+        let verdict = if granted {
+            Ok(Welcome { session: remote.id, resumed: true })
+        } else {
+            let principal = remote.principal.clone();
+            self.hub.forget(&mut slot.session);
+            self.hub.open_session(&principal, token).map(|(session, welcome)| {
+                slot.session = session;
+                welcome
+            })
+        };
+        self.step(token, |conn, cx| {
+            match verdict {
+                Ok(welcome) => conn.welcome(cx, welcome),
+                Err(refusal) => conn.refuse(cx, refusal),
+            };
+        });
+        self.serve(token); // what was sent behind AUTH
+    }
+
+    fn count_failed_auth(&self) {
+        self.wire.stats.in_flight.sub(1);
+        self.wire.stats.failed.add(1);
+    }
+
+    fn handle_letter(&mut self, letter: Letter) {
+        match letter {
+            Letter::Claim { id, principal, from, pending } => {
+                let granted = self.hub.claim(&id, &principal, from).is_some();
+                self.hub.mailboxes[usize::from(from.worker)].deliver(pending, Outcome::Claimed(granted));
+            }
+            Letter::Evict { token } => self.hub.evicted.push(ConnToken::from_u64(token)),
+            Letter::Release { id, owner } => {
+                if let Some(key) = self.hub.sessions.find(&id) {
+                    self.hub.sessions.release(key, owner, self.hub.now_s);
+                }
+            }
+            Letter::End { id, owner } => {
+                if let Some(key) = self.hub.sessions.find(&id) {
+                    self.hub.sessions.end(key, owner);
+                }
+            }
+            Letter::State { id, from, pending, op } => {
+                let outcome = match self.hub.sessions.find(&id) {
+                    None => Outcome::Error(session_is_gone()),
+                    Some(key) => match run_state_op(&mut self.hub.sessions, key, &op.as_slices()) {
+                        Ok(value) => Outcome::Reply { payload: value.to_vec(), fallback: None },
+                        Err(failure) => Outcome::Error(failure),
+                    },
+                };
+                self.hub.mailboxes[usize::from(from)].deliver(pending, outcome);
+            }
+            Letter::WorkerLost { worker } => self.hub.sessions.release_all_of(worker, self.hub.now_s),
+            Letter::Panic => panic!("a test asked this worker to panic"),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! SHELL: the only mio code on the data path. One [`Reactor`] a worker; no locks, no sharing.
+//!
+//! | file | what it keeps |
+//! |---|---|
+//! | `tick` | the worker's loop body, and everything that a worker owns |
+//! | `turn` | one connection's turn: read, serve, write |
+//! | `gate`, `listener` | accepting, and not accepting |
+//! | `serve`, `hub` | what requests meet: services, sessions, other workers |
+//! | `mail`, `mailbox` | what comes from other threads |
+//! | `pending` | requests in flight |
+//! | `deadlines` | all timers of the worker |
+//! | `transport`, `outq` | the stream under a connection |
+//! | `leave` | what a drain asks for |
+//! | `token` | names of event sources |
+
+mod deadlines;
+mod gate;
+mod hub;
+mod leave;
+mod listener;
+mod mail;
+mod mailbox;
+mod outq;
+mod pending;
+mod serve;
+mod tick;
+mod token;
+mod transport;
+mod turn;
+
+pub use deadlines::Deadlines;
+pub(crate) use hub::Hub;
+pub(crate) use leave::CutConnection;
+pub(crate) use listener::bind;
+pub(crate) use mailbox::{Inbox, Letter, Mailbox, mailbox};
+pub(crate) use serve::Services;
+pub(crate) use tick::{Parts, Reactor};
+pub(crate) use token::{MAX_LISTENERS, WAKER};

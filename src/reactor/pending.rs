@@ -1,0 +1,126 @@
+//! Requests in flight: accepted, and to be answered by somebody else.
+
+use slab::Slab;
+
+use super::deadlines::Deadlines;
+use super::token::ConnToken;
+use crate::conn::Millis;
+pub use crate::service::PendingKey;
+use crate::service::ReplyTo;
+
+/// One request in flight.
+#[derive(Debug)]
+pub struct Pending {
+    /// Its connection; may be gone by now.
+    pub token: ConnToken,
+    /// What a reply needs to know.
+    pub(crate) to: ReplyTo,
+    /// What is waited for.
+    pub wait: Wait,
+    generation: u32,
+}
+
+/// What a request in flight waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A handler.
+    Handler,
+    /// A session's home, for an operation on its state.
+    State,
+    /// A session's home, to resume it.
+    Claim,
+}
+
+/// The requests in flight of one worker.
+#[derive(Debug)]
+pub struct PendingTable {
+    entries: Slab<Pending>,
+    deadlines: Deadlines,
+    capacity: usize,
+    generation: u32,
+}
+
+impl PendingTable {
+    /// A table for at most `capacity` requests.
+    pub fn new(capacity: usize) -> PendingTable {
+        PendingTable { entries: Slab::new(), deadlines: Deadlines::default(), capacity, generation: 0 }
+    }
+
+    /// Puts a request in; `None` if the table is full.
+    pub(crate) fn insert(
+        &mut self,
+        token: ConnToken,
+        to: ReplyTo,
+        wait: Wait,
+        deadline: Option<Millis>,
+    ) -> Option<PendingKey> {
+        if self.entries.len() >= self.capacity {
+            return None;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let slot = self.entries.insert(Pending { token, to, wait, generation });
+        self.deadlines.set(slot, deadline);
+        Some(PendingKey(u64::from(generation) << 32 | slot as u64))
+    }
+
+    /// Takes a request out; `None` if it has been answered already.
+    pub fn take(&mut self, key: PendingKey) -> Option<Pending> {
+        let slot = key.0 as u32 as usize;
+        if self.entries.get(slot)?.generation != (key.0 >> 32) as u32 {
+            return None;
+        }
+        self.deadlines.set(slot, None);
+        Some(self.entries.remove(slot))
+    }
+
+    /// Takes out the requests whose deadline has passed.
+    pub fn take_expired(&mut self, now: Millis) -> Vec<Pending> {
+        let mut slots = Vec::new();
+        self.deadlines.expired(now, &mut slots);
+        slots.into_iter().filter_map(|slot| self.entries.try_remove(slot)).collect()
+    }
+
+    /// Takes out all.
+    pub fn take_all(&mut self) -> Vec<Pending> {
+        let slots: Vec<usize> = self.entries.iter().map(|(slot, _)| slot).collect();
+        slots.iter().for_each(|slot| self.deadlines.set(*slot, None));
+        self.entries.drain().collect()
+    }
+
+    /// The earliest deadline.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.deadlines.next()
+    }
+
+    /// Requests in flight.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Command, Version};
+
+    #[test]
+    fn a_request_is_taken_once_and_a_late_answer_meets_nobody() {
+        let mut table = PendingTable::new(1);
+        let token = ConnToken { slot: 1, generation: 1 };
+        let to = ReplyTo { seq: 1, cmd: Command(0x20), version: Version::Plain };
+        let first = table.insert(token, to, Wait::Handler, Some(Millis(100))).unwrap();
+        assert!(table.insert(token, to, Wait::Handler, None).is_none(), "full");
+        assert_eq!(table.take_expired(Millis(100)).len(), 1);
+        assert!(table.take(first).is_none());
+        let second = table.insert(token, to, Wait::Handler, None).unwrap();
+        assert!(table.take(first).is_none(), "the slot is another's by now");
+        assert!(table.take(second).is_some());
+        assert!(table.is_empty());
+    }
+}

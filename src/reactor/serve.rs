@@ -1,0 +1,327 @@
+//! How a connection's requests are served on its worker.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::hub::{Hub, SessionPlace, SessionRef};
+use super::mailbox::{Letter, StateOp};
+use super::pending::Wait;
+use super::token::ConnToken;
+use crate::auth::Authenticator;
+use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Incoming, Refusal, Welcome};
+use crate::limits::{MAX_TIMER_MS, SESSION_HOP_TIMEOUT_MS};
+use crate::proto::message::parse_session_put;
+use crate::proto::{Command, ErrorCode, SessionId, Version, encode};
+use crate::service::{
+    CutFlag, Defer, Deferred, Failure, InPlaceOutcome, Job, Place, PoolSender, ReplyTo, Request, Responder, Route,
+    Router,
+};
+use crate::session::{Principal, SessionKey, Sessions, StateFull};
+
+/// How long a client should wait before it tries again what was OVERLOADED.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What all workers of a server share.
+#[derive(Clone)]
+pub struct Services {
+    pub(crate) router: Arc<Router>,
+    pub(crate) pool: PoolSender,
+    pub(crate) auth: Arc<Authenticator>,
+    pub(crate) cut: CutFlag,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").field("router", &self.router).finish_non_exhaustive()
+    }
+}
+
+/// One connection's view of the hub, for the time of its turn.
+pub struct Turn<'a> {
+    /// The worker's hub.
+    pub hub: &'a mut Hub,
+    /// What serves.
+    pub services: &'a Services,
+    /// The connection.
+    pub token: ConnToken,
+    /// Its session.
+    pub session: &'a mut SessionRef,
+}
+
+impl Host for Turn<'_> {
+    fn authenticate(&mut self, auth: AuthRequest<'_>) -> AuthVerdict {
+        let Some(principal) = self.services.auth.authenticate(auth.token) else {
+            self.hub.stats.auth_failures.add(1);
+            return AuthVerdict::Refused(Refusal { code: ErrorCode::AuthFailed, retry_after_ms: 0 });
+        };
+        if let Some(id) = auth.resume
+            && let Some(home) = self.hub.home(&id)
+        {
+            if home != self.hub.worker {
+                return self.claim_elsewhere(home, id, principal);
+            }
+            let owner = self.hub.owner(self.token);
+            if let Some(key) = self.hub.claim(&id, &principal, owner) {
+                *self.session = SessionRef::here(key);
+                return AuthVerdict::Welcome(Welcome { session: id, resumed: true });
+            }
+        }
+        match self.hub.open_session(&principal, self.token) {
+            Err(refusal) => AuthVerdict::Refused(refusal),
+            Ok((session, welcome)) => {
+                *self.session = session;
+                AuthVerdict::Welcome(welcome)
+            }
+        }
+    }
+
+    fn dispatch(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+        match request.cmd {
+            Command::ECHO => {
+                if encode(out, request.seq, Command::ECHO, request.payload) {
+                    Dispatched::Answered
+                } else {
+                    reply_to(request).encode_failure(out, &Failure::of(ErrorCode::Internal))
+                }
+            }
+            Command::SESSION_GET | Command::SESSION_PUT | Command::SESSION_DELETE => self.session_state(request, out),
+            cmd => match self.services.router.find(cmd) {
+                None => reply_to(request).encode_failure(out, &Failure::of(ErrorCode::UnknownCommand)),
+                Some(route) => self.application(route, request, out),
+            },
+        }
+    }
+
+    fn end_session(&mut self) {
+        let owner = self.hub.owner(self.token);
+        match std::mem::replace(self.session, SessionRef::NONE).place() {
+            SessionPlace::Nowhere => {}
+            SessionPlace::Here(key) => self.hub.sessions.end(key, owner),
+            SessionPlace::Elsewhere(key) => {
+                let id = self.hub.remotes.remove(key).id;
+                self.hub.post_surely(&id, |id| Letter::End { id, owner });
+            }
+        }
+    }
+}
+
+impl Turn<'_> {
+    fn claim_elsewhere(&mut self, home: u16, id: SessionId, principal: Principal) -> AuthVerdict {
+        // The slot is taken now, and becomes the connection's session if the claim is granted.
+        let to = ReplyTo { seq: 0, cmd: Command::AUTH, version: Version::Plain };
+        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, None) else {
+            self.hub.stats.overloaded.add(1);
+            return AuthVerdict::Refused(Refusal { code: ErrorCode::Overloaded, retry_after_ms: 100 });
+        };
+        *self.session = self.hub.adopt(id, &principal);
+        let from = self.hub.owner(self.token);
+        self.hub.post_to_surely(home, Letter::Claim { id, principal, from, pending });
+        AuthVerdict::Later
+    }
+
+    fn session_state(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+        let to = reply_to(request);
+        let Some(op) = parse_state_op(request) else {
+            let text = "a key of 1 to 255 bytes is wanted; SESSION_PUT: its length, the key, the value";
+            return to.encode_failure(out, &Failure::new(ErrorCode::BadRequest, text));
+        };
+        match self.session.place() {
+            SessionPlace::Nowhere => to.encode_failure(out, &session_is_gone()),
+            SessionPlace::Here(key) => match run_state_op(&mut self.hub.sessions, key, &op) {
+                Ok(value) => to.encode_reply(out, value, None),
+                Err(failure) => to.encode_failure(out, &failure),
+            },
+            SessionPlace::Elsewhere(key) => self.state_elsewhere(key, to, op, request, out),
+        }
+    }
+
+    fn state_elsewhere(
+        &mut self,
+        key: usize,
+        to: ReplyTo,
+        op: StateSlices<'_>,
+        request: &Incoming<'_>,
+        out: &mut Vec<u8>,
+    ) -> Dispatched {
+        let hub = &mut *self.hub;
+        let wait_ms = request.extensions.deadline_ms().unwrap_or(u32::MAX).min(SESSION_HOP_TIMEOUT_MS);
+        let id = hub.remotes[key].id;
+        let Some(home) = hub.home(&id) else { return to.encode_failure(out, &session_is_gone()) };
+        let deadline = Some(hub.now.plus(wait_ms));
+        let Some(pending) = hub.pending.insert(self.token, to, Wait::State, deadline) else {
+            hub.stats.overloaded.add(1);
+            return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
+        };
+        let letter = Letter::State { id, from: hub.worker, pending, op: op.to_owned() };
+        if hub.mailboxes[usize::from(home)].send(letter).is_err() {
+            hub.pending.take(pending);
+            hub.stats.mailbox_refused.add(1);
+            hub.stats.overloaded.add(1);
+            return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
+        }
+        Dispatched::InFlight
+    }
+
+    fn application(&mut self, route: &Route, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+        let to = reply_to(incoming);
+        let deadline_ms = incoming.extensions.deadline_ms().map(|ms| ms.min(MAX_TIMER_MS));
+        let Some((session, principal)) = self.hub.identity(*self.session) else {
+            return to.encode_failure(out, &session_is_gone());
+        };
+        let principal = Arc::clone(principal);
+        let request = Request {
+            cmd: incoming.cmd,
+            payload: incoming.payload,
+            extensions: incoming.extensions,
+            principal: &principal,
+            session,
+            deadline: deadline_ms.map(|ms| Instant::now() + Duration::from_millis(u64::from(ms))),
+            cut: &self.services.cut,
+        };
+        let mut later = Later { hub: self.hub, services: self.services, token: self.token, deadline_ms };
+        match route.place {
+            Place::Worker => later.run_in_place(route, &request, to, out),
+            Place::Pool => later.run_on_pool(route, &request, to, out),
+        }
+    }
+}
+
+/// Puts a request of one connection in flight.
+struct Later<'a> {
+    hub: &'a mut Hub,
+    services: &'a Services,
+    token: ConnToken,
+    deadline_ms: Option<u32>,
+}
+
+impl Defer for Later<'_> {
+    fn defer(&mut self, to: ReplyTo) -> Option<Deferred> {
+        let deadline = self.deadline_ms.map(|ms| self.hub.now.plus(ms));
+        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Handler, deadline) else {
+            self.hub.stats.overloaded.add(1);
+            return None;
+        };
+        let own = Arc::clone(&self.hub.mailboxes[usize::from(self.hub.worker)]);
+        Some(Deferred::new(to, pending, own))
+    }
+}
+
+impl Later<'_> {
+    fn run_in_place(&mut self, route: &Route, request: &Request<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Dispatched {
+        let mut done = InPlaceOutcome::Pending;
+        let stats = Arc::clone(&self.hub.stats);
+        let responder = Responder::in_place(to, out, &mut done, self);
+        // The responder is dropped by the unwinding, and answers INTERNAL.
+        let panicked = catch_unwind(AssertUnwindSafe(|| route.handler.handle(request, responder))).is_err();
+        if panicked {
+            stats.handler_panics.add(1);
+            log::error!("the handler of {} panicked: the request gets INTERNAL", to.cmd);
+        }
+        match done {
+            InPlaceOutcome::Done(dispatched) => dispatched,
+            InPlaceOutcome::Dropped => {
+                if !panicked {
+                    stats.responders_dropped.add(1);
+                }
+                Dispatched::Failed
+            }
+            // A responder that was leaked (mem::forget) can't be answered by its drop.
+            InPlaceOutcome::Pending => {
+                stats.responders_dropped.add(1);
+                to.encode_failure(out, &Failure::of(ErrorCode::Internal))
+            }
+        }
+    }
+
+    fn run_on_pool(&mut self, route: &Route, request: &Request<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Dispatched {
+        let Some(responder) = self.defer(to) else {
+            return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
+        };
+        let job = Job { handler: Arc::clone(&route.handler), request: request.to_owned(), responder };
+        if let Err(job) = self.services.pool.submit(job) {
+            self.hub.pending.take(job.responder.disarm());
+            self.hub.stats.overloaded.add(1);
+            return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
+        }
+        Dispatched::InFlight
+    }
+}
+
+/// An operation on a session's state, its bytes borrowed.
+#[derive(Clone, Copy, Debug)]
+pub enum StateSlices<'a> {
+    /// SESSION_GET.
+    Get(&'a [u8]),
+    /// SESSION_PUT.
+    Put(&'a [u8], &'a [u8]),
+    /// SESSION_DELETE.
+    Delete(&'a [u8]),
+}
+
+impl StateSlices<'_> {
+    fn to_owned(self) -> StateOp {
+        match self {
+            StateSlices::Get(key) => StateOp::Get(key.into()),
+            StateSlices::Put(key, value) => StateOp::Put(key.into(), value.into()),
+            StateSlices::Delete(key) => StateOp::Delete(key.into()),
+        }
+    }
+}
+
+impl StateOp {
+    /// With its bytes borrowed.
+    pub fn as_slices(&self) -> StateSlices<'_> {
+        match self {
+            StateOp::Get(key) => StateSlices::Get(key),
+            StateOp::Put(key, value) => StateSlices::Put(key, value),
+            StateOp::Delete(key) => StateSlices::Delete(key),
+        }
+    }
+}
+
+/// Runs an operation on a session that lives here; gives the reply's payload.
+pub(super) fn run_state_op<'s>(
+    sessions: &'s mut Sessions,
+    key: SessionKey,
+    op: &StateSlices<'_>,
+) -> Result<&'s [u8], Failure> {
+    match *op {
+        StateSlices::Get(name) => sessions.get(key, name).ok_or_else(|| Failure::of(ErrorCode::NotFound)),
+        StateSlices::Put(name, value) => match sessions.put(key, name, value) {
+            Ok(()) => Ok(&[]),
+            Err(full) => Err(state_is_full(full, sessions)),
+        },
+        StateSlices::Delete(name) => {
+            sessions.delete(key, name);
+            Ok(&[])
+        }
+    }
+}
+
+/// The session was ended, or has expired, under a connection that was replaced.
+pub(super) fn session_is_gone() -> Failure {
+    Failure::new(ErrorCode::Unavailable, "the session of this connection has ended")
+}
+
+fn state_is_full(full: StateFull, sessions: &Sessions) -> Failure {
+    let limits = sessions.limits().state;
+    let text = match full {
+        StateFull::Entries => format!("a session holds at most {} keys: delete one first", limits.entries),
+        StateFull::Bytes => format!("a session holds at most {} bytes of keys and values", limits.bytes),
+    };
+    Failure::new(ErrorCode::BadRequest, text)
+}
+
+fn parse_state_op<'a>(request: &Incoming<'a>) -> Option<StateSlices<'a>> {
+    let key = Some(request.payload).filter(|key| (1..=255).contains(&key.len()));
+    match request.cmd {
+        Command::SESSION_GET => key.map(StateSlices::Get),
+        Command::SESSION_DELETE => key.map(StateSlices::Delete),
+        _ => parse_session_put(request.payload).map(|(key, value)| StateSlices::Put(key, value)),
+    }
+}
+
+fn reply_to(request: &Incoming<'_>) -> ReplyTo {
+    ReplyTo { seq: request.seq, cmd: request.cmd, version: request.version }
+}

@@ -1,0 +1,248 @@
+//! One turn of a worker's loop.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll};
+use signal_hook_mio::v1_0::Signals;
+use slab::Slab;
+
+use super::deadlines::Deadlines;
+use super::gate::Gate;
+use super::hub::{Hub, SessionRef};
+use super::mailbox::Inbox;
+use super::serve::Services;
+use super::token::{self, ConnToken, Source};
+use super::transport::Transport;
+use crate::config::Config;
+use crate::conn::{Buffers, Connection, Cx, Millis, Rules};
+use crate::limits::{EVENTS_PER_POLL, READ_SCRATCH, REFUSAL_SLOTS, SEND_SCRATCH};
+use crate::stats::WorkerStats;
+
+/// Answers and letters taken in one tick, so that a flood of them does not hold up the sockets.
+const MAIL_PER_TICK: usize = 4_096;
+/// Sessions forgotten in one tick.
+const SWEEP_PER_TICK: usize = 1_024;
+
+/// Everything that one worker owns.
+///
+/// A tick, in this order: poll, read ready connections within their budget, the run queue of those
+/// that had more, the mailbox, one write for each connection that has new output, accept, timers.
+pub struct Reactor {
+    pub(super) poll: Poll,
+    pub(super) signals: Option<Signals>,
+    pub(super) gate: Gate,
+    pub(super) conns: Slab<Slot>,
+    pub(super) generation: u32,
+    pub(super) hub: Hub,
+    pub(super) services: Services,
+    pub(super) wire: Wire,
+    pub(super) scratch: Vec<u8>,
+    pub(super) inbox: Inbox,
+    pub(super) deadlines: Deadlines,
+    /// Connections that have more to read, or to parse, than one turn allowed.
+    pub(super) run_queue: VecDeque<ConnToken>,
+    /// Connections with output that this tick has not written yet.
+    pub(super) dirty: Vec<ConnToken>,
+    pub(super) read_budget: usize,
+    pub(super) draining: bool,
+    /// Connections on which nothing more is accepted.
+    pub(super) leaving: usize,
+    started: Instant,
+    mail_left: bool,
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor").field("hub", &self.hub).field("conns", &self.conns.len()).finish_non_exhaustive()
+    }
+}
+
+/// One connection and its stream. With its slab entry 56 bytes.
+#[derive(Debug)]
+pub struct Slot {
+    pub(super) transport: Transport,
+    pub(super) conn: Connection,
+    pub(super) generation: u32,
+    pub(super) session: SessionRef,
+    /// The peer has shut down its side: reading must go on to the EOF, no further edge will come.
+    pub(super) hup: bool,
+}
+
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Slot>() <= 56, "what each of a million connections costs");
+
+/// What connections share of the worker for their input and output.
+#[derive(Debug)]
+pub struct Wire {
+    pub(super) rules: Rules,
+    pub(super) stats: Arc<WorkerStats>,
+    pub(super) buffers: Buffers,
+    pub(super) out: Vec<u8>,
+}
+
+impl Wire {
+    pub(super) fn cx(&mut self, now: Millis) -> Cx<'_> {
+        Cx { now, rules: &self.rules, stats: &self.stats, buffers: &mut self.buffers, out: &mut self.out }
+    }
+}
+
+/// What [`Reactor::new`] puts together.
+pub struct Parts {
+    /// The worker's poll; its mailbox's waker is registered with it already.
+    pub poll: Poll,
+    /// The worker's listening sockets.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// The worker's own self-pipe for signals.
+    pub signals: Option<Signals>,
+    /// Sessions, requests in flight, mailboxes.
+    pub hub: Hub,
+    /// The inside of the worker's mailbox.
+    pub inbox: Inbox,
+    /// What all workers share.
+    pub services: Services,
+}
+
+impl Reactor {
+    /// Puts a worker together; registers listeners and signals.
+    pub fn new(config: &Config, parts: Parts) -> io::Result<Reactor> {
+        let Parts { poll, listeners, mut signals, hub, inbox, services } = parts;
+        let gate = Gate::new(&poll, listeners, config)?;
+        if let Some(signals) = &mut signals {
+            poll.registry().register(signals, token::SIGNALS, Interest::READABLE)?;
+        }
+        let stats = Arc::clone(&hub.stats);
+        let slots = config.core_max_connections + REFUSAL_SLOTS;
+        Ok(Reactor {
+            poll,
+            signals,
+            gate,
+            // Reserved once and never moved; pages that are not touched cost nothing.
+            conns: Slab::with_capacity(slots),
+            generation: 0,
+            hub,
+            services,
+            wire: Wire {
+                rules: Rules::from(config),
+                stats,
+                buffers: Buffers::new(),
+                out: Vec::with_capacity(SEND_SCRATCH),
+            },
+            scratch: vec![0; READ_SCRATCH],
+            inbox,
+            deadlines: Deadlines::with_capacity(slots),
+            run_queue: VecDeque::new(),
+            dirty: Vec::new(),
+            read_budget: config.core_read_budget,
+            draining: false,
+            leaving: 0,
+            started: Instant::now(),
+            mail_left: false,
+        })
+    }
+
+    /// Polls, at most until `wake_at`, and does everything that there is to do.
+    pub fn tick(&mut self, events: &mut Events, wake_at: Option<Instant>) -> io::Result<()> {
+        let wait = self.patience(wake_at);
+        if let Err(error) = self.poll.poll(events, wait)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        self.read_clock();
+        self.wire.stats.ticks.add(1);
+        let queued = self.run_queue.len();
+        for event in events.iter() {
+            match token::source(event.token()) {
+                Source::Connection(token) => self.handle_event(token, event),
+                Source::Listener(index) => self.gate.ready(index),
+                Source::Waker | Source::Signals => {}
+            }
+        }
+        for _ in 0..queued {
+            let Some(token) = self.run_queue.pop_front() else { break };
+            self.serve(token);
+        }
+        self.mail_left = self.read_mail(MAIL_PER_TICK);
+        self.hub.empty_outbox();
+        self.flush_dirty();
+        self.accept();
+        self.fire_timers();
+        self.evict();
+        self.wire.out.shrink_to(SEND_SCRATCH);
+        Ok(())
+    }
+
+    /// Room for the events of one poll.
+    pub fn events() -> Events {
+        Events::with_capacity(EVENTS_PER_POLL)
+    }
+
+    /// The signals that came since the last call.
+    pub fn take_signals(&mut self) -> Vec<i32> {
+        self.signals.as_mut().map_or_else(Vec::new, |signals| signals.pending().collect())
+    }
+
+    /// Connections open.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Requests in flight, at handlers or at other workers.
+    pub fn in_flight(&self) -> usize {
+        self.hub.pending.len()
+    }
+
+    /// Takes the time once for everything that happens in this tick.
+    pub(super) fn read_clock(&mut self) {
+        let elapsed = self.started.elapsed();
+        self.hub.now = Millis::from(elapsed);
+        self.hub.now_s = elapsed.as_secs().min(u64::from(u32::MAX)) as u32;
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.hub.now
+    }
+
+    /// How long the poll may sleep.
+    fn patience(&mut self, wake_at: Option<Instant>) -> Option<Duration> {
+        if !self.run_queue.is_empty() || self.mail_left || self.gate.is_ready() {
+            return Some(Duration::ZERO);
+        }
+        let elapsed = self.started.elapsed();
+        let now = Millis::from(elapsed);
+        let until = |at: Millis| Duration::from_millis(u64::from(at.since(now)));
+        let sessions = self.hub.sessions.next_end().map(|s| Duration::from_secs(u64::from(s)).saturating_sub(elapsed));
+        let outbox = (!self.hub.outbox.is_empty()).then_some(Duration::from_millis(1));
+        let timers = [self.deadlines.next(), self.hub.pending.next_deadline(), self.gate.paused_until()];
+        let outside = wake_at.map(|at| at.saturating_duration_since(Instant::now()));
+        timers
+            .into_iter()
+            .flatten()
+            .map(until)
+            .chain(sessions)
+            .chain(outbox)
+            .chain(outside)
+            .min()
+            // epoll counts in whole milliseconds; half a one too early would be a poll for nothing.
+            .map(|wait| wait + Duration::from_micros(999))
+    }
+
+    fn fire_timers(&mut self) {
+        let mut due = Vec::new();
+        self.deadlines.expired(self.now(), &mut due);
+        for key in due {
+            if let Some(slot) = self.conns.get(key) {
+                let token = ConnToken { slot: key as u32, generation: slot.generation };
+                self.handle_timeout(token);
+            }
+        }
+        self.expire_pending();
+        self.flush_dirty();
+        let expired = self.hub.sessions.sweep(self.hub.now_s, SWEEP_PER_TICK);
+        self.wire.stats.sessions_expired.add(expired as u64);
+        self.wire.stats.sessions.set(self.hub.sessions.len() as u64);
+    }
+}

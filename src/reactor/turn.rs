@@ -1,0 +1,176 @@
+//! One connection's turn: read, serve, write.
+
+use super::serve::Turn;
+use super::tick::{Reactor, Slot};
+use super::token::ConnToken;
+use super::transport::ReadOutcome;
+use crate::conn::{Action, Connection, Cx, Departure};
+use crate::proto::GoAwayReason;
+
+impl Reactor {
+    /// The kernel has something to say about a connection.
+    pub(super) fn handle_event(&mut self, token: ConnToken, event: &mio::event::Event) {
+        let Some(slot) = self.slot(token) else { return };
+        let hup = event.is_read_closed() || event.is_error();
+        slot.hup |= hup;
+        let writes = event.is_writable() && slot.conn.has_queue();
+        if writes {
+            self.step(token, |_, _| {});
+        }
+        if event.is_readable() || hup {
+            self.serve(token);
+        }
+    }
+
+    /// Reads, within the budget, and serves what comes. What is left waits in the run queue.
+    pub(super) fn serve(&mut self, token: ConnToken) {
+        let now = self.now();
+        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) else {
+            return;
+        };
+        let before = Standing::of(&slot.conn);
+        let mut cx = self.wire.cx(now);
+        let mut host = Turn { hub: &mut self.hub, services: &self.services, token, session: &mut slot.session };
+        let mut budget = self.read_budget;
+        let mut settled = false;
+        let action = loop {
+            if !slot.conn.wants_input(&cx) {
+                break Action::None;
+            }
+            let mut short = false;
+            if slot.conn.is_paused() {
+                slot.conn.handle_input(&mut cx, &mut host, &[]);
+            } else if budget == 0 {
+                self.run_queue.push_back(token);
+                break Action::None;
+            } else {
+                match slot.transport.read(&mut self.scratch) {
+                    ReadOutcome::Blocked => break Action::None,
+                    ReadOutcome::Gone => slot.conn.handle_lost(&mut cx),
+                    ReadOutcome::Eof => {
+                        settled = slot.conn.is_lingering();
+                        slot.conn.handle_eof(&mut cx);
+                    }
+                    ReadOutcome::Bytes(n) => {
+                        cx.stats.bytes_in.add(n as u64);
+                        budget = budget.saturating_sub(n);
+                        // Less than was asked for: the socket is empty, and the next byte is an edge.
+                        short = n < self.scratch.len() && !slot.hup;
+                        slot.conn.handle_input(&mut cx, &mut host, &self.scratch[..n]);
+                    }
+                }
+            }
+            match slot.conn.flush(&mut cx, &mut slot.transport) {
+                Action::None => {}
+                Action::HalfClose => slot.transport.half_close(),
+                end => break end,
+            }
+            if short && !slot.conn.is_paused() {
+                break Action::None;
+            }
+        };
+        self.finish_step(token, action, before, settled);
+    }
+
+    /// Does something to a connection, and what follows from it.
+    pub(super) fn step(&mut self, token: ConnToken, act: impl FnOnce(&mut Connection, &mut Cx<'_>)) {
+        let now = self.now();
+        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) else {
+            return;
+        };
+        let before = Standing::of(&slot.conn);
+        let mut cx = self.wire.cx(now);
+        act(&mut slot.conn, &mut cx);
+        let action = slot.conn.flush(&mut cx, &mut slot.transport);
+        if action == Action::HalfClose {
+            slot.transport.half_close();
+            // An EOF may have been read past, or be there already.
+            self.run_queue.push_back(token);
+        } else if slot.conn.is_paused() && slot.conn.wants_input(&cx) {
+            self.run_queue.push_back(token);
+        }
+        self.finish_step(token, action, before, false);
+    }
+
+    /// Something is due on a connection.
+    pub(super) fn handle_timeout(&mut self, token: ConnToken) {
+        self.step(token, |conn, cx| conn.handle_timeout(cx));
+        let Some(slot) = self.conns.get(token.slot as usize).filter(|s| s.generation == token.generation) else {
+            return;
+        };
+        let deadline = slot.conn.next_deadline(&self.wire.rules, &self.wire.buffers);
+        self.deadlines.set(token.slot as usize, deadline);
+    }
+
+    /// Writes what connections were given since their turn: one write each.
+    pub(super) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for token in dirty.drain(..) {
+            self.step(token, |_, _| {});
+        }
+        self.dirty = dirty;
+    }
+
+    /// Connections whose session went to a newer one.
+    pub(super) fn evict(&mut self) {
+        for token in std::mem::take(&mut self.hub.evicted) {
+            if let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) {
+                self.hub.forget(&mut slot.session);
+                let deadline_ms = self.wire.rules.linger_ms;
+                self.step(token, |conn, cx| conn.finish(cx, Departure::because(GoAwayReason::Replaced, deadline_ms)));
+            }
+        }
+    }
+
+    pub(super) fn slot(&mut self, token: ConnToken) -> Option<&mut Slot> {
+        self.conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
+    }
+
+    fn finish_step(&mut self, token: ConnToken, action: Action, before: Standing, settled: bool) {
+        let key = token.slot as usize;
+        if !before.leaving && self.conns[key].conn.is_leaving() {
+            self.leaving += 1;
+        }
+        if matches!(action, Action::Close | Action::Reset) {
+            return self.remove(token, action, settled);
+        }
+        let slot = &self.conns[key];
+        // A steady connection's only timer is its heartbeat's, which moves later by itself.
+        if !before.steady || !Standing::of(&slot.conn).steady {
+            self.deadlines.lower(key, slot.conn.next_deadline(&self.wire.rules, &self.wire.buffers));
+        }
+    }
+
+    pub(super) fn remove(&mut self, token: ConnToken, action: Action, settled: bool) {
+        let mut slot = self.conns.remove(token.slot as usize);
+        self.leaving -= usize::from(slot.conn.is_leaving());
+        let now = self.now();
+        slot.conn.abandon(&mut self.wire.cx(now));
+        self.hub.release(slot.session, token);
+        self.deadlines.set(token.slot as usize, None);
+        let stats = &self.wire.stats;
+        stats.connections_open.sub(1);
+        if self.draining && !settled {
+            stats.bytes_unacked.add(slot.transport.unacked().unwrap_or(0));
+        }
+        if action == Action::Reset {
+            stats.connections_reset.add(1);
+            slot.transport.reset();
+        }
+    }
+}
+
+/// What of a connection the worker keeps books about.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Nothing is due on it but a heartbeat.
+    steady: bool,
+    /// Nothing more is accepted on it.
+    leaving: bool,
+}
+
+impl Standing {
+    fn of(conn: &Connection) -> Standing {
+        Standing { steady: conn.is_ready() && conn.is_bare(), leaving: conn.is_leaving() }
+    }
+}

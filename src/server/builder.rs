@@ -1,0 +1,290 @@
+//! From a configuration to a running server: everything that can fail is built first, then spawned.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam_channel::{Sender, unbounded};
+use mio::{Poll, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::drain::DrainRun;
+use super::plan::{Drain, Notify};
+use super::supervisor::Supervisor;
+use super::worker::{Report, Worker};
+use super::{AuditLog, Server, Shared};
+use crate::auth::Authenticator;
+use crate::config::{AuthMode, Config};
+use crate::limits::MAX_WORKERS;
+use crate::proto::Command;
+use crate::reactor::{self, Hub, Inbox, MAX_LISTENERS, Mailbox, Parts, Reactor, Services};
+use crate::service::{CutFlag, Handler, Place, Pool, Request, Responder, RouteError, Router};
+use crate::session::{IdKey, SessionLimits, Sessions, StateLimits};
+use crate::stats::WorkerStats;
+
+/// Why a server did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is wrong; nothing was bound.
+    Config(String),
+    /// The system did not give what it takes.
+    System(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (StartError::Config(text) | StartError::System(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Puts a server together.
+#[derive(Debug, Default)]
+pub struct Builder {
+    config: Config,
+    router: Router,
+    signals: bool,
+    errors: Vec<RouteError>,
+}
+
+impl Builder {
+    /// The settings; without, the documented defaults.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Whether SIGTERM and SIGINT drain this server. Off by default: an embedding process has
+    /// signals of its own.
+    #[must_use]
+    pub fn signals(mut self, on: bool) -> Builder {
+        self.signals = on;
+        self
+    }
+
+    /// Serves a command, 0x20 to 0xFF, on the worker that received it. The handler must not block:
+    /// a whole core waits for it.
+    #[must_use]
+    pub fn route<F>(self, cmd: u8, handler: F) -> Builder
+    where
+        F: Fn(&Request<'_>, Responder<'_>) + Send + Sync + 'static,
+    {
+        self.mount(cmd, Place::Worker, Arc::new(handler))
+    }
+
+    /// Serves a command, 0x20 to 0xFF, on the blocking pool. When all its threads are busy and its
+    /// queue is full, requests get OVERLOADED.
+    #[must_use]
+    pub fn route_blocking<F>(self, cmd: u8, handler: F) -> Builder
+    where
+        F: Fn(&Request<'_>, Responder<'_>) + Send + Sync + 'static,
+    {
+        self.mount(cmd, Place::Pool, Arc::new(handler))
+    }
+
+    /// Serves a command with a [`Handler`].
+    #[must_use]
+    pub fn mount(mut self, cmd: u8, place: Place, handler: Arc<dyn Handler>) -> Builder {
+        if let Err(error) = self.router.add(Command(cmd), place, handler) {
+            self.errors.push(error);
+        }
+        self
+    }
+
+    /// Binds and starts.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] before anything is bound: a route or a setting is wrong, or the tokens
+    /// file is. [`StartError::System`]: an address is taken, a directory can't be written, threads
+    /// or descriptors have run out.
+    pub fn start(self) -> Result<Server, StartError> {
+        if let Some(error) = self.errors.first() {
+            return Err(StartError::Config(error.to_string()));
+        }
+        check(&self.config)?;
+        let config = self.config;
+        let auth = Authenticator::new(&config).map_err(|e| StartError::Config(e.to_string()))?;
+        let audit = match &config.data_dir {
+            Some(dir) => AuditLog::open(dir, &config.service_id).map_err(|e| StartError::System(e.to_string()))?,
+            None => AuditLog::none(),
+        };
+        #[cfg(feature = "admin")]
+        let admin = config.admin.map(crate::admin::Admin::bind).transpose();
+        #[cfg(feature = "admin")]
+        let admin = admin.map_err(|e| StartError::System(e.to_string()))?;
+        let (addresses, listeners) = bind_all(&config)?;
+        let system = |what: &'static str| move |e: std::io::Error| StartError::System(format!("{what}: {e}"));
+        let pool = Pool::start(config.pool_threads, config.pool_queue).map_err(system("start the blocking pool"))?;
+        let cut = CutFlag::default();
+        let services =
+            Services { router: Arc::new(self.router), pool: pool.sender(), auth: Arc::new(auth), cut: cut.clone() };
+        let (reports, reports_in) = unbounded();
+        let mut assembly = Assembly::new(&config, self.signals).map_err(system("prepare the workers"))?;
+        let began = Box::new(DrainBegan(reports.clone()));
+        let drain = Arc::new(Drain::new(&config, cut, assembly.mailboxes.clone(), began));
+        let shared = Arc::new(Shared {
+            drain: Arc::clone(&drain),
+            mailboxes: assembly.mailboxes.clone(),
+            stats: assembly.stats.clone(),
+            lost: (0..config.workers).map(|_| AtomicBool::new(false)).collect(),
+            service_id: config.service_id.clone(),
+        });
+        let workers =
+            assembly.workers(&config, listeners, &services, &drain, &reports).map_err(system("set up a worker"))?;
+        drop(services);
+        match audit.start() {
+            Ok(None) => {}
+            Ok(Some(crashed)) => {
+                log::warn!("the server that started at {crashed} did not shut down: it crashed or was killed")
+            }
+            Err(error) => return Err(StartError::System(error.to_string())),
+        }
+        #[cfg(feature = "admin")]
+        let admin_addr = admin.as_ref().map(crate::admin::Admin::local_addr);
+        #[cfg(not(feature = "admin"))]
+        let admin_addr = None;
+        #[cfg(feature = "admin")]
+        let admin = admin
+            .map(|admin| admin.spawn(Arc::clone(&shared) as Arc<dyn crate::admin::Control>))
+            .transpose()
+            .map_err(|e| StartError::System(e.to_string()))?;
+        let count = workers.len();
+        let threads = workers
+            .into_iter()
+            .map(|worker| worker.spawn().map(Some))
+            .collect::<Result<_, _>>()
+            .map_err(system("start the worker threads"))?;
+        let supervisor = Supervisor {
+            shared: Arc::clone(&shared),
+            drain,
+            reports: reports_in,
+            threads,
+            pool,
+            audit,
+            #[cfg(feature = "admin")]
+            admin,
+            resting: Vec::new(),
+            drained: (0..count).map(|_| None).collect(),
+            lost: Vec::new(),
+        };
+        let supervisor = std::thread::Builder::new()
+            .name("supervisor".to_owned())
+            .spawn(move || supervisor.run())
+            .map_err(system("start the supervisor"))?;
+        Ok(Server { shared, supervisor: Some(supervisor), addresses, admin: admin_addr })
+    }
+}
+
+/// What an embedder's [`Config`] has to hold, as one read from settings does.
+fn check(config: &Config) -> Result<(), StartError> {
+    let wrong = |text: String| Err(StartError::Config(text));
+    if config.workers == 0 || config.workers > MAX_WORKERS {
+        return wrong(format!("workers: {}; expected 1 to {MAX_WORKERS}", config.workers));
+    }
+    if config.listen.is_empty() || config.listen.len() > MAX_LISTENERS {
+        return wrong(format!("listen: {} addresses; expected 1 to {MAX_LISTENERS}", config.listen.len()));
+    }
+    let open = config.listen.iter().find(|address| !address.ip().is_loopback());
+    if let (AuthMode::None, false, Some(address)) = (&config.auth, config.insecure, open) {
+        return wrong(format!(
+            "TIDEGATE_AUTH=none lets everybody in, and {address} is not a loopback address: \
+             set TIDEGATE_AUTH=tokens, or TIDEGATE_INSECURE=yes if everybody may come in"
+        ));
+    }
+    Ok(())
+}
+
+/// Every worker's listeners, and the addresses that they share.
+fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let mut addresses = Vec::new();
+    let mut listeners: Vec<Vec<TcpListener>> = (0..config.workers).map(|_| Vec::new()).collect();
+    for address in &config.listen {
+        let mut address = *address;
+        for own in &mut listeners {
+            let bound = reactor::bind(address, config.backlog).and_then(|l| Ok((l.local_addr()?, l)));
+            let (actual, listener) = bound.map_err(|error| {
+                StartError::System(format!("listen on {address}: {error}; set TIDEGATE_LISTEN to a free address"))
+            })?;
+            address = actual; // port 0: the first worker's choice is everybody's
+            own.push(listener);
+        }
+        addresses.push(address);
+    }
+    Ok((addresses, listeners))
+}
+
+#[derive(Debug)]
+struct DrainBegan(Sender<Report>);
+
+impl Notify for DrainBegan {
+    fn notify(&self) {
+        // The supervisor has ended: there is nothing left to drain.
+        let _ = self.0.send(Report::DrainBegan);
+    }
+}
+
+/// The workers' parts that know of each other, before there are workers.
+struct Assembly {
+    polls: Vec<(Poll, Inbox, Option<Signals>)>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    stats: Vec<Arc<WorkerStats>>,
+}
+
+impl Assembly {
+    fn new(config: &Config, signals: bool) -> std::io::Result<Assembly> {
+        let mut assembly = Assembly { polls: Vec::new(), mailboxes: Vec::new(), stats: Vec::new() };
+        for _ in 0..config.workers {
+            let poll = Poll::new()?;
+            let waker = Waker::new(poll.registry(), reactor::WAKER)?;
+            let (mailbox, inbox) = reactor::mailbox(config.core_mailbox, waker);
+            let signals = signals.then(|| Signals::new([SIGTERM, SIGINT])).transpose()?;
+            assembly.polls.push((poll, inbox, signals));
+            assembly.mailboxes.push(mailbox);
+            assembly.stats.push(Arc::default());
+        }
+        Ok(assembly)
+    }
+
+    fn workers(
+        &mut self,
+        config: &Config,
+        listeners: Vec<Vec<TcpListener>>,
+        services: &Services,
+        drain: &Arc<Drain>,
+        reports: &Sender<Report>,
+    ) -> std::io::Result<Vec<Box<Worker>>> {
+        let ids = IdKey::new();
+        let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
+        let ttl_s = config.session_ttl.as_secs().min(u64::from(u32::MAX)) as u32;
+        let limits = SessionLimits { sessions: config.core_max_sessions, state, ttl_s };
+        let polls = std::mem::take(&mut self.polls);
+        let mut workers = Vec::with_capacity(config.workers);
+        for (index, ((poll, inbox, signals), listeners)) in polls.into_iter().zip(listeners).enumerate() {
+            let hub = Hub::new(
+                index as u16,
+                Sessions::new(index as u16, ids.clone(), limits),
+                ids.clone(),
+                self.mailboxes.clone(),
+                config.core_max_pending,
+                Arc::clone(&self.stats[index]),
+            );
+            let parts = Parts { poll, listeners, signals, hub, inbox, services: services.clone() };
+            workers.push(Box::new(Worker {
+                index,
+                reactor: Reactor::new(config, parts)?,
+                cpu: (!config.cpus.is_empty()).then(|| config.cpus[index % config.cpus.len()]),
+                drain: Arc::clone(drain),
+                run: DrainRun::new(index, config.workers),
+                reports: reports.clone(),
+                signals_seen: 0,
+                deaths: 0,
+            }));
+        }
+        Ok(workers)
+    }
+}

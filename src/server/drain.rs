@@ -1,0 +1,179 @@
+//! One worker's way through a drain, phase by phase.
+
+use std::time::{Duration, Instant};
+
+use super::plan::{Drain, Plan};
+use crate::conn::Departure;
+use crate::limits::GATE_SETTLE_MS;
+use crate::proto::GoAwayReason;
+use crate::reactor::{CutConnection, Reactor};
+
+/// GOAWAYs sent between two looks at the sockets.
+const GOAWAYS_PER_TICK: usize = 512;
+/// How often notices go out while they are spread over time.
+const NOTICE_STEP: Duration = Duration::from_millis(5);
+
+/// Where a worker is in its drain. A phase ends the moment it has nothing left to do.
+#[derive(Debug)]
+enum Phase {
+    /// No drain.
+    Serving,
+    /// Not ready any more, still accepting.
+    Announce,
+    /// No handshake begins; those that had begun come in.
+    Gate { settled_at: Instant },
+    /// GOAWAY stage 0 goes out, spread over half of the notice; requests are served.
+    Notice { from: Instant, until: Instant, slots: usize, next: usize },
+    /// GOAWAY stage 1 goes out.
+    Final { slots: usize, next: usize },
+    /// What was accepted is being answered.
+    Finish,
+    /// What was answered is being sent, and EOFs are awaited.
+    Flush,
+    /// Nothing is left; other workers may still need this one's sessions.
+    Idle,
+}
+
+/// When each phase ended, from the drain's beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timeline {
+    pub announce: Duration,
+    pub gate: Duration,
+    pub notice: Duration,
+    pub finish: Duration,
+    pub flush: Duration,
+}
+
+/// One worker's drain.
+#[derive(Debug)]
+pub(crate) struct DrainRun {
+    phase: Phase,
+    pub timeline: Timeline,
+    worker: usize,
+    workers: usize,
+}
+
+/// A drain that has come to its end.
+#[derive(Debug)]
+pub(crate) struct Drained {
+    pub timeline: Timeline,
+    pub cuts: Vec<CutConnection>,
+}
+
+impl DrainRun {
+    pub fn new(worker: usize, workers: usize) -> DrainRun {
+        DrainRun { phase: Phase::Serving, timeline: Timeline::default(), worker, workers }
+    }
+
+    /// When [`DrainRun::step`] has something to do, if nothing happens before.
+    pub fn wake_at(&self, drain: &Drain) -> Option<Instant> {
+        let plan = drain.plan()?;
+        let own = match &self.phase {
+            Phase::Announce => plan.announce_until,
+            Phase::Gate { settled_at } => *settled_at,
+            Phase::Notice { until, slots, next, .. } if next == slots => *until,
+            Phase::Notice { .. } => Instant::now() + NOTICE_STEP,
+            Phase::Serving | Phase::Final { .. } => Instant::now(),
+            Phase::Finish | Phase::Flush | Phase::Idle => plan.cut_at,
+        };
+        Some(own.min(plan.cut_at))
+    }
+
+    /// Goes as far as it can. `Some`: it is over.
+    pub fn step(&mut self, reactor: &mut Reactor, drain: &Drain) -> Option<Drained> {
+        let plan = drain.plan()?;
+        if drain.is_over() {
+            return Some(self.cut(reactor));
+        }
+        loop {
+            let before = std::mem::discriminant(&self.phase);
+            self.advance(reactor, drain, plan);
+            if matches!(self.phase, Phase::Idle) && drain.all_are_idle() {
+                return Some(Drained { timeline: self.timeline, cuts: Vec::new() });
+            }
+            if std::mem::discriminant(&self.phase) == before {
+                return None;
+            }
+        }
+    }
+
+    /// After a panic the worker has no connections: it begins its drain anew, with nothing left of
+    /// the phases behind it.
+    pub fn was_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    fn advance(&mut self, reactor: &mut Reactor, drain: &Drain, plan: &Plan) {
+        let now = Instant::now();
+        let elapsed = now.duration_since(plan.begun);
+        match &mut self.phase {
+            Phase::Serving => {
+                reactor.begin_drain();
+                self.phase = Phase::Announce;
+            }
+            Phase::Announce if now >= plan.announce_until => {
+                self.timeline.announce = elapsed;
+                reactor.stop_handshakes();
+                let settled_at = now + Duration::from_millis(GATE_SETTLE_MS);
+                self.phase = Phase::Gate { settled_at };
+            }
+            // The last look comes after the settling: what it finds was in the backlog by then.
+            Phase::Gate { settled_at } if reactor.empty_backlogs() && now >= *settled_at => {
+                reactor.close_listeners();
+                self.timeline.gate = elapsed;
+                let slots = reactor.slots();
+                self.phase = Phase::Notice { from: now, until: now + plan.notice, slots, next: 0 };
+            }
+            Phase::Notice { from, until, slots, next } => {
+                let spread = plan.notice / 2;
+                let target = if now >= *from + spread {
+                    *slots
+                } else {
+                    let share = now.duration_since(*from).as_secs_f64() / spread.as_secs_f64();
+                    // Few enough for one tick go at once.
+                    ((*slots as f64 * share) as usize).max(GOAWAYS_PER_TICK).min(*slots)
+                };
+                let target = target.min(*next + GOAWAYS_PER_TICK);
+                let (notice_ms, all) = (plan.notice.as_millis() as u64, (*slots * self.workers) as u64);
+                let (worker, workers) = (self.worker, self.workers);
+                let slot_ms =
+                    |slot: usize| ((slot * workers + worker) as u64 * notice_ms / all.max(1)).min(notice_ms) as u32;
+                reactor.notice(*next..target, millis(plan.cut_at.saturating_duration_since(now)), slot_ms);
+                *next = target;
+                if reactor.all_are_leaving() || (*next == *slots && now >= *until) {
+                    self.timeline.notice = elapsed;
+                    self.phase = Phase::Final { slots: reactor.slots(), next: 0 };
+                }
+            }
+            Phase::Final { slots, next } => {
+                let target = (*next + GOAWAYS_PER_TICK).min(*slots);
+                let left = millis(plan.cut_at.saturating_duration_since(now));
+                reactor.finish(*next..target, Departure::because(GoAwayReason::Drain, left));
+                *next = target;
+                if *next == *slots {
+                    self.phase = Phase::Finish;
+                }
+            }
+            Phase::Finish if reactor.in_flight() == 0 => {
+                self.timeline.finish = elapsed;
+                self.phase = Phase::Flush;
+            }
+            Phase::Flush if reactor.connections() == 0 && reactor.in_flight() == 0 => {
+                self.timeline.flush = elapsed;
+                drain.worker_is_idle();
+                self.phase = Phase::Idle;
+            }
+            _ => {}
+        }
+    }
+
+    fn cut(&mut self, reactor: &mut Reactor) -> Drained {
+        reactor.close_listeners();
+        let cuts = reactor.cut_all();
+        Drained { timeline: self.timeline, cuts }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    duration.as_millis().min(u128::from(u32::MAX)) as u32
+}

@@ -1,0 +1,105 @@
+//! One worker thread: pinned to a core, turning its reactor's loop until a drain is over.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Sender;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::drain::{DrainRun, Drained};
+use super::plan::Drain;
+use crate::reactor::Reactor;
+
+/// From workers to the supervisor.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// A drain begins: the supervisor's clock runs.
+    DrainBegan,
+    /// A worker's drain is over.
+    Drained(usize, Drained),
+    /// A worker panicked, or its poll failed. What is left of it comes along, to be started anew.
+    Died(Box<Worker>, String),
+}
+
+/// What a worker thread runs.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub index: usize,
+    pub reactor: Reactor,
+    pub cpu: Option<usize>,
+    pub drain: Arc<Drain>,
+    pub run: DrainRun,
+    pub reports: Sender<Report>,
+    /// Signals that this worker's self-pipe has told of.
+    pub signals_seen: u32,
+    /// Times that it died.
+    pub deaths: u32,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub fn spawn(self: Box<Worker>) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(format!("worker-{}", self.index)).spawn(move || self.main())
+    }
+
+    fn main(mut self: Box<Worker>) {
+        self.pin();
+        let reports = self.reports.clone();
+        let report = match catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            Ok(Ok(drained)) => Report::Drained(self.index, drained),
+            Ok(Err(error)) => Report::Died(self, format!("its poll failed: {error}")),
+            Err(panic) => Report::Died(self, message(&*panic)),
+        };
+        // The supervisor lives until it has heard of every worker, or has given this one up.
+        let _ = reports.send(report);
+    }
+
+    fn serve(&mut self) -> io::Result<Drained> {
+        let mut events = Reactor::events();
+        loop {
+            self.reactor.tick(&mut events, self.run.wake_at(&self.drain))?;
+            for signal in self.reactor.take_signals() {
+                self.handle_signal(signal);
+            }
+            if let Some(drained) = self.run.step(&mut self.reactor, &self.drain) {
+                return Ok(drained);
+            }
+        }
+    }
+
+    fn handle_signal(&mut self, signal: i32) {
+        self.signals_seen += 1;
+        // Every worker sees every signal: the first one of each begins the same drain.
+        if self.signals_seen > 1 {
+            return self.drain.cut_now();
+        }
+        match signal {
+            SIGINT => self.drain.begin("signal:SIGINT", true),
+            SIGTERM => self.drain.begin("signal:SIGTERM", false),
+            other => self.drain.begin(&format!("signal:{other}"), false),
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+    fn pin(&self) {
+        let Some(cpu) = self.cpu else { return };
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(cpu);
+        match rustix::thread::sched_setaffinity(None, &set) {
+            Ok(()) => log::debug!("worker {}: pinned to CPU {cpu}", self.index),
+            Err(error) => log::warn!("worker {}: not pinned to CPU {cpu}: {error}; it runs anywhere", self.index),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    fn pin(&self) {}
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
