@@ -192,14 +192,16 @@ fn one_connection_may_ask_many_times() {
 }
 
 #[test]
-fn a_silent_client_half_a_request_and_a_missing_body_keep_nobody_waiting() {
+fn silent_clients_and_halves_of_requests_keep_nobody_waiting() {
     let admin = run(Fake::default());
-    let silent = admin.connect();
-    let half = admin.send("GET /healthz HTTP/1.1\r\nHos");
-    let body = admin.send("POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\nno more");
+    let silent: Vec<TcpStream> = (0..100).map(|_| admin.connect()).collect();
+    let halves: Vec<TcpStream> = (0..100).map(|_| admin.send("GET /healthz HTTP/1.1\r\nHos")).collect();
+    let bodies: Vec<TcpStream> = (0..100)
+        .map(|_| admin.send("POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\nno more"))
+        .collect();
     assert_eq!(admin.get("/healthz").status, 200);
     admin.handle.stop();
-    drop((silent, half, body));
+    drop((silent, halves, bodies));
 }
 
 #[test]
@@ -216,26 +218,75 @@ fn a_client_that_reads_no_answer_keeps_nobody_waiting() {
 
 #[test]
 fn a_body_of_any_announced_length_does_no_harm() {
-    for length in ["1025", "65537", "9000000000000000000", "18446744073709551615", "99999999999999999999", "-1", "x"] {
-        let admin = run(Fake::default());
-        let stream = admin.send(&format!("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"));
-        assert_eq!(admin.get("/healthz").status, 200, "{length}");
-        drop(stream);
-    }
+    let admin = run(Fake::default());
+    let lengths = ["1025", "65537", "9000000000000000000", "18446744073709551615", "99999999999999999999", "-1", "x"];
+    let streams: Vec<TcpStream> = lengths
+        .iter()
+        .map(|length| admin.send(&format!("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")))
+        .collect();
+    let chunked =
+        admin.send("POST /readyz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n");
+    assert_eq!(admin.get("/healthz").status, 200);
+    drop((streams, chunked));
 }
 
 #[test]
 fn nonsense_is_refused_and_the_next_client_is_served() {
     let admin = run(Fake::default());
-    for nonsense in
-        ["\r\n\r\n", "GET\r\n\r\n", "\u{0}\u{1}\u{2}\r\n\r\n", "GET /healthz HTTP/9.9\r\n\r\n", "M\u{1}\r\n\r\n"]
-    {
+    for nonsense in ["GET\r\n\r\n", "\u{0}\u{1}\u{2}\r\n\r\n", "GET /healthz HTTP/9.9\r\n\r\n", "M\u{1}\r\n\r\n"] {
         let mut answer = Vec::new();
         // Closed or reset, it is over for this client.
         let _ = admin.send(nonsense).read_to_end(&mut answer);
         assert!(!answer.starts_with(b"HTTP/1.1 2"));
     }
     assert_eq!(admin.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_head_without_end_is_refused_and_not_kept() {
+    let admin = run(Fake::default());
+    let mut stream = admin.connect();
+    let mut replies = stream.try_clone().unwrap();
+    let line = format!("X-Long: {}\r\n", "x".repeat(1000));
+    let head = std::iter::once("GET /healthz HTTP/1.1\r\n").chain(std::iter::repeat_n(line.as_str(), 9));
+    head.for_each(|line| stream.write_all(line.as_bytes()).unwrap());
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    replies.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_and_the_last_answer_is_not_reset() {
+    let admin = run(Fake::default());
+    let mut requests = "GET /healthz HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\n\r\n".repeat(100);
+    requests += "GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\nand what is not read any more";
+    let mut answers = String::new();
+    admin.send(&requests).read_to_string(&mut answers).unwrap();
+    let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, [["200", "404"].repeat(100), vec!["200"]].concat());
+}
+
+#[test]
+fn a_silent_client_is_given_up() {
+    let mut admin = Admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let short = std::time::Duration::from_millis(1);
+    admin.inner.patience = client::Patience { begun: short, idle: short };
+    let address = admin.local_addr();
+    let _handle = admin.spawn(Arc::new(Fake::default())).unwrap();
+    for sent in ["", "GET /healthz HTTP/1.1\r\nHos"] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // Given up before it was written, or after: either way it ends.
+        let _ = stream.write_all(sent.as_bytes());
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
+#[test]
+fn stopping_closes_the_port() {
+    let admin = run(Fake::default());
+    admin.handle.stop();
+    assert!(TcpStream::connect(admin.address).is_err());
 }
 
 #[test]

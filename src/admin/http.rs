@@ -1,45 +1,50 @@
-//! The admin port's transport, over tiny_http.
+//! The admin port's transport: one thread, one Poll, and bounds on everything that a client may hold.
 //!
-//! That library reads each connection on a thread of its own, without a time-out, and its requests
-//! may block when they are answered or dropped: by a client that does not read, or that announced a
-//! body and does not send it. So each request is answered on a thread of its own too, and a stuck
-//! client does not keep the admin thread.
-//!
-//! What can't be cured from outside the library: nothing bounds its clients, their time and the
-//! length of their headers; many stuck ones that connect at once can leave a further one waiting
-//! (its pool counts a thread as idle until it has woken); running out of descriptors within accept
-//! can end its accepting unnoticed. Serve the admin port to trusted networks only.
+//! A client that is silent, slow or deaf keeps nobody but itself, and not even itself for long:
+//! it is given up at its deadline, or earlier when its place is wanted by another.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tiny_http::{Header, Method, Request, Response, Server};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
 
 use super::Control;
-use super::routes::{Answer, Ask, BROWSER_HEADERS, answer};
+use super::client::{Client, Patience, Progress};
 
-/// The largest body that a request may announce. Bytes. tiny_http allocates what is announced, when
-/// the request is dropped, and ends the process if there is not that much.
-const MAX_BODY: usize = 64 * 1024;
+/// Clients at a time. The one that is nearest to its deadline makes room for a new one.
+const MAX_CLIENTS: usize = 64;
 
 /// How long to wait before accepting again, when the process has run out of descriptors.
 const PAUSE: Duration = Duration::from_millis(crate::limits::ACCEPT_PAUSE_MS as u64);
 
-/// A listener, before anything is accepted.
+const LISTENER: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX - 2);
+
+/// Everything that can fail, before anything is accepted.
 pub(super) struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    server: Arc<Server>,
+    poll: Poll,
+    waker: Arc<Waker>,
+    pub(super) patience: Patience,
 }
 
 impl Bound {
     pub(super) fn bind(address: SocketAddr) -> io::Result<Bound> {
-        let listener = TcpListener::bind(address)?;
-        Ok(Bound { address: listener.local_addr()?, server: serve(&listener)?, listener })
+        let listener = StdListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let mut listener = TcpListener::from_std(listener);
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Bound { listener, address, poll, waker, patience: Patience::DEFAULT })
     }
 
     pub(super) fn local_addr(&self) -> SocketAddr {
@@ -47,32 +52,43 @@ impl Bound {
     }
 
     pub(super) fn spawn(self, control: Arc<dyn Control>) -> io::Result<AdminHandle> {
-        let shared = Arc::new(Shared { stopped: AtomicBool::new(false), server: Mutex::new(self.server) });
-        let (accept, listener) = (shared.clone(), self.listener);
-        let thread =
-            thread::Builder::new().name("admin".to_owned()).spawn(move || accept_loop(&accept, &listener, &control))?;
-        Ok(AdminHandle { shared, thread: Some(thread) })
+        let (waker, stopped) = (self.waker.clone(), Arc::new(AtomicBool::new(false)));
+        let mut port = Port {
+            listener: self.listener,
+            poll: self.poll,
+            patience: self.patience,
+            clients: Slab::with_capacity(MAX_CLIENTS),
+            unfinished: Vec::new(),
+            accept_at: None,
+            control,
+            stopped: stopped.clone(),
+        };
+        let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || port.run())?;
+        Ok(AdminHandle { waker, stopped, thread: Some(thread) })
     }
 }
 
 /// The running admin port. Dropping it stops it.
 pub struct AdminHandle {
-    shared: Arc<Shared>,
+    waker: Arc<Waker>,
+    stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl AdminHandle {
-    /// Takes no more requests, and joins the thread. Answers that are under way may still go out.
+    /// Closes the listener and every client, and joins the thread. Waits for no client.
     pub fn stop(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        self.shared.server().unblock();
-        if let Some(thread) = self.thread.take() {
+        self.stopped.store(true, Ordering::SeqCst);
+        let Some(thread) = self.thread.take() else { return };
+        match self.waker.wake() {
             // Its panics are caught where they happen; there is nothing to tell about one here.
-            let _ = thread.join();
+            Ok(()) => drop(thread.join()),
+            // It would be joined too late: it ends at the next request.
+            Err(error) => log::warn!("admin port: its thread could not be woken to end: {error}"),
         }
     }
 }
@@ -89,71 +105,94 @@ impl std::fmt::Debug for AdminHandle {
     }
 }
 
-struct Shared {
-    stopped: AtomicBool,
-    server: Mutex<Arc<Server>>,
+/// What the thread owns.
+struct Port {
+    listener: TcpListener,
+    poll: Poll,
+    patience: Patience,
+    clients: Slab<Client>,
+    /// Clients with more to do, for whom no event will come.
+    unfinished: Vec<usize>,
+    /// Accepting pauses until then.
+    accept_at: Option<Instant>,
+    control: Arc<dyn Control>,
+    stopped: Arc<AtomicBool>,
 }
 
-impl Shared {
-    fn server(&self) -> Arc<Server> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl Port {
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(MAX_CLIENTS + 2);
+        while !self.stopped.load(Ordering::SeqCst) {
+            if let Err(error) = self.poll.poll(&mut events, self.wait(Instant::now())) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    log::error!("admin port: {error}; it is served no more");
+                    return;
+                }
+                continue;
+            }
+            let now = Instant::now();
+            let mut ready = std::mem::take(&mut self.unfinished);
+            let tokens = events.iter().map(|event| event.token());
+            ready.extend(tokens.clone().filter(|token| *token < WAKER).map(usize::from));
+            for key in ready {
+                self.advance(key, now);
+            }
+            // Last, so that an event of this turn can't meet the new client in an old one's place.
+            if events.iter().any(|event| event.token() == LISTENER) || self.accept_at.is_some_and(|at| at <= now) {
+                self.accept(now);
+            }
+            self.clients.retain(|_, client| client.deadline() > now);
+        }
     }
-}
 
-fn accept_loop(shared: &Shared, listener: &TcpListener, control: &Arc<dyn Control>) {
-    while !shared.stopped.load(Ordering::SeqCst) {
-        match shared.server().recv() {
-            Ok(request) => dispatch(request, control),
-            Err(_) if shared.stopped.load(Ordering::SeqCst) => return,
-            Err(error) => {
-                // tiny_http gives up at the first error of accept, such as EMFILE: begin anew.
-                log::warn!("admin port: {error}; accepting again in {PAUSE:?}");
-                thread::sleep(PAUSE);
-                if let Ok(server) = serve(listener) {
-                    *shared.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    /// Until something is due; `None` for ever.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        if !self.unfinished.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = self.clients.iter().map(|(_, client)| client.deadline());
+        deadlines.chain(self.accept_at).min().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn accept(&mut self, now: Instant) {
+        self.accept_at = None;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.welcome(stream, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                }
+                Err(error) => {
+                    log::warn!("admin port: {error}; accepting again in {PAUSE:?}");
+                    self.accept_at = Some(now + PAUSE);
+                    return;
                 }
             }
         }
     }
-}
 
-fn dispatch(request: Request, control: &Arc<dyn Control>) {
-    if request.body_length().is_some_and(|length| length > MAX_BODY) {
-        log::warn!("admin port: a request with a body over {MAX_BODY} bytes is left unanswered");
-        // See MAX_BODY: dropping it is what must not happen.
-        std::mem::forget(request);
-        return;
-    }
-    let from_page = |name| request.headers().iter().any(|header| header.field.equiv(name));
-    let from_page = BROWSER_HEADERS.into_iter().any(from_page);
-    let ask = Ask { method: request.method().as_str(), target: request.url(), from_page };
-    let answer = answer(&ask, &**control);
-    let reply = move || {
-        if let Err(error) = respond(request, answer) {
-            log::debug!("admin port: an answer was not sent: {error}");
+    fn welcome(&mut self, mut stream: TcpStream, now: Instant) {
+        if self.clients.len() >= MAX_CLIENTS {
+            let oldest = self.clients.iter().min_by_key(|(_, client)| client.deadline()).map(|(key, _)| key);
+            oldest.map(|key| self.clients.remove(key));
         }
-    };
-    if let Err(error) = thread::Builder::new().name("admin-reply".to_owned()).spawn(reply) {
-        log::warn!("admin port: a request goes unanswered for want of a thread: {error}");
-    }
-}
-
-fn respond(request: Request, answer: Answer) -> io::Result<()> {
-    let body = if *request.method() == Method::Head { String::new() } else { answer.body.clone() };
-    let mut response = Response::from_string(body)
-        .with_status_code(answer.status)
-        // Always with its length.
-        .with_chunked_threshold(usize::MAX);
-    let headers =
-        [("Content-Type", Some(answer.content_type)), ("Allow", answer.allow), ("Cache-Control", Some("no-store"))];
-    for (name, value) in headers.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-        if let Ok(header) = Header::from_bytes(name, value) {
-            response.add_header(header);
+        let slot = self.clients.vacant_entry();
+        let key = slot.key();
+        match self.poll.registry().register(&mut stream, Token(key), Interest::READABLE | Interest::WRITABLE) {
+            Ok(()) => {
+                slot.insert(Client::new(stream, self.patience, now));
+                self.advance(key, now);
+            }
+            Err(error) => log::warn!("admin port: a client was turned away: {error}"),
         }
     }
-    request.respond(response)
-}
 
-fn serve(listener: &TcpListener) -> io::Result<Arc<Server>> {
-    Server::from_listener(listener.try_clone()?, None).map(Arc::new).map_err(io::Error::other)
+    fn advance(&mut self, key: usize, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match client.advance(&*self.control, now) {
+            Progress::Waiting => {}
+            Progress::Unfinished => self.unfinished.push(key),
+            Progress::Over => drop(self.clients.remove(key)),
+        }
+    }
 }

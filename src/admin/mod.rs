@@ -1,4 +1,4 @@
-//! The admin port: health, readiness, metrics and drain over HTTP, on threads of its own.
+//! The admin port: health, readiness, metrics and drain over HTTP, on a thread of its own.
 //!
 //! | request | answer |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! It asks nobody who they are: its address is its protection. A request that a browser sends on
 //! behalf of a web page is not taken for an operator's.
 
+mod client;
 mod http;
 mod metrics;
 mod routes;
@@ -23,7 +24,7 @@ pub use http::AdminHandle;
 
 use crate::stats::WorkerStats;
 
-/// What the admin port shows and moves. Called from its threads, never at the same time as another call.
+/// What the admin port shows and moves. Called from its thread, one call at a time: a call that takes long keeps the other clients waiting.
 pub trait Control: Send + Sync {
     /// New connections are welcome; otherwise why not.
     fn ready(&self) -> Result<(), String>;

@@ -72,6 +72,6 @@ fn not_allowed(allow: &'static str) -> Answer {
     Answer { allow: Some(allow), ..text(405, &format!("allowed here: {allow}")) }
 }
 
-fn text(status: u16, body: &str) -> Answer {
+pub(super) fn text(status: u16, body: &str) -> Answer {
     Answer { status, content_type: "text/plain; charset=utf-8", allow: None, body: format!("{body}\n") }
 }
