@@ -1,5 +1,72 @@
 #![forbid(unsafe_code)]
-//! tidegate: a gateway for very many long-lived connections.
+//! A gateway for very many long-lived connections, that can be restarted at noon: nothing it has
+//! acknowledged is lost, and it proves so in a ledger.
+//!
+//! It speaks **MCP**, the *Modular Communication Protocol*, a small binary framed protocol (not the
+//! Model Context Protocol): see [`proto`].
+//!
+//! ```text
+//!             supervisor thread: starts workers, follows the drain, joins, writes the ledger
+//!                 │ reports                            ▲
+//!  ┌──────────────┴───────────────┐   ┌────────────────┴─────────────┐
+//!  │ worker 0, pinned to a core   │   │ worker N: the same           │   blocking pool: handlers
+//!  │ mio Poll                     │   │                              │     that block
+//!  │  ├ listener (SO_REUSEPORT)   │◄──┤ mailbox (bounded channel     │   admin thread: HTTP
+//!  │  ├ slab of connections       │   │  + Waker) between workers    │
+//!  │  ├ self-pipe for signals     │   │                              │
+//!  │  └ waker of the mailbox      │   │                              │
+//!  └──────────────────────────────┘   └──────────────────────────────┘
+//! ```
+//!
+//! Data: bytes → [`proto::FrameDecoder`] → [`conn::Connection`] → [`service::Router`] →
+//! [`service::Handler`] → reply → outbound queue → bytes. One direction, one thread, no lock, no
+//! allocation for a request that is answered in place. Control: signal → the worker's own self-pipe
+//! → drain → report → the supervisor joins, and closes with a [`server::Ledger`].
+//!
+//! | module | |
+//! |---|---|
+//! | [`config`], [`limits`] | what the operator may set; what nothing may exceed |
+//! | [`proto`] | PURE: frames and bytes |
+//! | [`conn`] | PURE: one connection's state machine |
+//! | [`session`] | PURE: identity that survives reconnects |
+//! | [`service`] | handlers, requests, responders |
+//! | [`auth`] | who gets in |
+//! | [`reactor`] | SHELL: the worker's loop |
+//! | [`server`] | CONTROL: supervisor, drain, ledger, audit log |
+//! | [`stats`] | each worker's counters |
+//!
+//! PURE modules name no socket, thread, clock or file: they run under a simulated clock and network
+//! in the tests.
+//!
+//! # A server with a handler of one's own
+//!
+//! ```
+//! use tidegate::config::Config;
+//! use tidegate::proto::ErrorCode;
+//! use tidegate::server::Server;
+//! use tidegate::service::Failure;
+//!
+//! let config = Config { listen: vec!["127.0.0.1:0".parse()?], admin: None, ..Config::default() };
+//! let server = Server::builder()
+//!     .config(config)
+//!     // In place on the worker: must not block.
+//!     .route(0x20, |request, responder| match std::str::from_utf8(request.payload()) {
+//!         Ok(name) => responder.reply(format!("hello {name}, {}", request.principal()).as_bytes()),
+//!         Err(_) => responder.fail(Failure::new(ErrorCode::BadRequest, "a name in UTF-8 is wanted")),
+//!     })
+//!     // On the blocking pool: may take its time.
+//!     .route_blocking(0x21, |request, responder| {
+//!         let digits: u64 = request.payload().iter().map(|b| u64::from(*b)).sum();
+//!         responder.reply(&digits.to_be_bytes());
+//!     })
+//!     .start()?;
+//!
+//! println!("listening on {}", server.local_addrs()[0]);
+//! server.drain();
+//! let ended = server.wait();
+//! assert!(ended.ledger.clean());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(feature = "admin")]
 pub mod admin;

@@ -12,8 +12,7 @@ pub use tokens::{TOKEN_PREFIX, TokenError, generate_token};
 use crate::config::{AuthMode, Config};
 use tokens::TokenTable;
 
-/// Whom a connection speaks for: what logs and quotas name. All connections of a principal share one text.
-pub type Principal = Arc<str>;
+pub use crate::session::Principal;
 
 /// The principal of everybody when `TIDEGATE_AUTH` is `none`.
 pub const ANONYMOUS: &str = "anonymous";

@@ -147,7 +147,7 @@ impl Hub {
 
     /// A fresh session for an authenticated connection.
     pub fn open_session(&mut self, principal: &str, token: ConnToken) -> Result<(SessionRef, Welcome), Refusal> {
-        let Some(secret) = self.secrets.next() else {
+        let Some(secret) = self.secrets.draw() else {
             log::error!("the operating system gives no random bytes: no session can be created");
             return Err(Refusal { code: ErrorCode::Unavailable, retry_after_ms: 1_000 });
         };

@@ -1,6 +1,7 @@
 //! What a drain, and a panic, ask of a reactor.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use super::mailbox::Letter;
 use super::tick::Reactor;
@@ -29,28 +30,19 @@ impl Reactor {
 
     /// Gives notice to the connections in `slots` of the slab: GOAWAY stage 0, or ERROR `DRAINING`.
     /// `reconnect_after_ms` gives each, by its slot, the time that it should wait.
-    pub(crate) fn notice(
-        &mut self,
-        slots: std::ops::Range<usize>,
-        deadline_ms: u32,
-        reconnect_after_ms: impl Fn(usize) -> u32,
-    ) {
+    pub(crate) fn notice(&mut self, slots: Range<usize>, deadline_ms: u32, reconnect_after_ms: impl Fn(usize) -> u32) {
         for key in slots {
             let Some(token) = self.token_at(key) else { continue };
-            let departure = Departure {
-                reason: GoAwayReason::Drain,
-                deadline_ms,
-                reconnect_after_ms: reconnect_after_ms(key),
-                addresses: &[],
-            };
+            let departure = drain_departure(deadline_ms, reconnect_after_ms(key));
             self.step(token, |conn, cx| conn.notice(cx, departure));
         }
     }
 
     /// Says the last word, GOAWAY stage 1, to the connections in `slots` that it was not said to.
-    pub(crate) fn finish(&mut self, slots: std::ops::Range<usize>, departure: Departure<'_>) {
+    pub(crate) fn finish(&mut self, slots: Range<usize>, deadline_ms: u32, reconnect_after_ms: impl Fn(usize) -> u32) {
         for key in slots {
             let Some(token) = self.token_at(key) else { continue };
+            let departure = drain_departure(deadline_ms, reconnect_after_ms(key));
             self.step(token, |conn, cx| conn.finish(cx, departure));
         }
     }
@@ -122,6 +114,10 @@ impl Reactor {
     fn token_at(&self, key: usize) -> Option<ConnToken> {
         self.conns.get(key).map(|slot| ConnToken { slot: key as u32, generation: slot.generation })
     }
+}
+
+fn drain_departure(deadline_ms: u32, reconnect_after_ms: u32) -> Departure<'static> {
+    Departure { reason: GoAwayReason::Drain, deadline_ms, reconnect_after_ms, addresses: &[] }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -13,8 +13,6 @@ use crate::service::{AnswerSink, Failure, Outcome};
 impl Reactor {
     /// Takes mail, at most `budget` pieces. Returns whether some is left.
     pub(super) fn read_mail(&mut self, budget: usize) -> bool {
-        // Before looking: what comes after this wakes us again.
-        self.hub.mailboxes[usize::from(self.hub.worker)].opened();
         for taken in 0..budget {
             // Answers first: they let requests go.
             if let Ok(Answer { pending, outcome }) = self.inbox.answers.try_recv() {

@@ -130,9 +130,11 @@ impl Mailbox {
         }
     }
 
-    /// The worker is about to empty the mailbox: what comes later must wake it again.
-    pub fn opened(&self) {
-        self.awake.store(false, Ordering::Release);
+    /// The worker is about to empty the mailbox: what comes later must wake it again. Returns
+    /// whether anybody has sent anything since the last time.
+    pub fn opened(&self) -> bool {
+        // The load alone keeps an idle mailbox's cache line shared.
+        self.awake.load(Ordering::Acquire) && self.awake.swap(false, Ordering::AcqRel)
     }
 }
 

@@ -1,4 +1,4 @@
-//! SHELL: the only mio code on the data path. One [`Reactor`] a worker; no locks, no sharing.
+//! SHELL: the only mio code on the data path. One `Reactor` a worker; no locks, no sharing.
 //!
 //! | file | what it keeps |
 //! |---|---|

@@ -97,11 +97,6 @@ impl PendingTable {
     pub fn len(&self) -> usize {
         self.entries.len()
     }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -121,6 +116,6 @@ mod tests {
         let second = table.insert(token, to, Wait::Handler, None).unwrap();
         assert!(table.take(first).is_none(), "the slot is another's by now");
         assert!(table.take(second).is_some());
-        assert!(table.is_empty());
+        assert_eq!(table.len(), 0);
     }
 }

@@ -239,8 +239,8 @@ impl Later<'_> {
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         };
         let job = Job { handler: Arc::clone(&route.handler), request: request.to_owned(), responder };
-        if let Err(job) = self.services.pool.submit(job) {
-            self.hub.pending.take(job.responder.disarm());
+        if let Err(responder) = self.services.pool.submit(job) {
+            self.hub.pending.take(responder.disarm());
             self.hub.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         }

@@ -52,6 +52,7 @@ pub struct Reactor {
     pub(super) leaving: usize,
     started: Instant,
     mail_left: bool,
+    signalled: bool,
 }
 
 impl std::fmt::Debug for Reactor {
@@ -140,6 +141,7 @@ impl Reactor {
             leaving: 0,
             started: Instant::now(),
             mail_left: false,
+            signalled: false,
         })
     }
 
@@ -158,14 +160,17 @@ impl Reactor {
             match token::source(event.token()) {
                 Source::Connection(token) => self.handle_event(token, event),
                 Source::Listener(index) => self.gate.ready(index),
-                Source::Waker | Source::Signals => {}
+                Source::Signals => self.signalled = true,
+                Source::Waker => {}
             }
         }
         for _ in 0..queued {
             let Some(token) = self.run_queue.pop_front() else { break };
             self.serve(token);
         }
-        self.mail_left = self.read_mail(MAIL_PER_TICK);
+        // Before looking: what comes after this wakes us again.
+        let notified = self.hub.mailboxes[usize::from(self.hub.worker)].opened();
+        self.mail_left = (notified || self.mail_left) && self.read_mail(MAIL_PER_TICK);
         self.hub.empty_outbox();
         self.flush_dirty();
         self.accept();
@@ -182,6 +187,10 @@ impl Reactor {
 
     /// The signals that came since the last call.
     pub fn take_signals(&mut self) -> Vec<i32> {
+        // Reading the self-pipe is a system call: only when the poll has told of it.
+        if !std::mem::take(&mut self.signalled) {
+            return Vec::new();
+        }
         self.signals.as_mut().map_or_else(Vec::new, |signals| signals.pending().collect())
     }
 

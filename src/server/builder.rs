@@ -156,7 +156,7 @@ impl Builder {
         let count = workers.len();
         let threads = workers
             .into_iter()
-            .map(|worker| worker.spawn().map(Some))
+            .map(|worker| Box::new(worker).spawn().map(Some))
             .collect::<Result<_, _>>()
             .map_err(system("start the worker threads"))?;
         let supervisor = Supervisor {
@@ -257,7 +257,7 @@ impl Assembly {
         services: &Services,
         drain: &Arc<Drain>,
         reports: &Sender<Report>,
-    ) -> std::io::Result<Vec<Box<Worker>>> {
+    ) -> std::io::Result<Vec<Worker>> {
         let ids = IdKey::new();
         let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
         let ttl_s = config.session_ttl.as_secs().min(u64::from(u32::MAX)) as u32;
@@ -274,7 +274,7 @@ impl Assembly {
                 Arc::clone(&self.stats[index]),
             );
             let parts = Parts { poll, listeners, signals, hub, inbox, services: services.clone() };
-            workers.push(Box::new(Worker {
+            workers.push(Worker {
                 index,
                 reactor: Reactor::new(config, parts)?,
                 cpu: (!config.cpus.is_empty()).then(|| config.cpus[index % config.cpus.len()]),
@@ -283,7 +283,7 @@ impl Assembly {
                 reports: reports.clone(),
                 signals_seen: 0,
                 deaths: 0,
-            }));
+            });
         }
         Ok(workers)
     }

@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::plan::{Drain, Plan};
-use crate::conn::Departure;
 use crate::limits::GATE_SETTLE_MS;
-use crate::proto::GoAwayReason;
 use crate::reactor::{CutConnection, Reactor};
 
 /// GOAWAYs sent between two looks at the sockets.
@@ -134,11 +132,8 @@ impl DrainRun {
                     ((*slots as f64 * share) as usize).max(GOAWAYS_PER_TICK).min(*slots)
                 };
                 let target = target.min(*next + GOAWAYS_PER_TICK);
-                let (notice_ms, all) = (plan.notice.as_millis() as u64, (*slots * self.workers) as u64);
-                let (worker, workers) = (self.worker, self.workers);
-                let slot_ms =
-                    |slot: usize| ((slot * workers + worker) as u64 * notice_ms / all.max(1)).min(notice_ms) as u32;
-                reactor.notice(*next..target, millis(plan.cut_at.saturating_duration_since(now)), slot_ms);
+                let spread = Spread { worker: self.worker, workers: self.workers, slots: *slots, over: plan.notice };
+                reactor.notice(*next..target, plan.left_ms(now), |slot| spread.delay_ms(slot));
                 *next = target;
                 if reactor.all_are_leaving() || (*next == *slots && now >= *until) {
                     self.timeline.notice = elapsed;
@@ -147,8 +142,8 @@ impl DrainRun {
             }
             Phase::Final { slots, next } => {
                 let target = (*next + GOAWAYS_PER_TICK).min(*slots);
-                let left = millis(plan.cut_at.saturating_duration_since(now));
-                reactor.finish(*next..target, Departure::because(GoAwayReason::Drain, left));
+                let spread = Spread { worker: self.worker, workers: self.workers, slots: *slots, over: plan.notice };
+                reactor.finish(*next..target, plan.left_ms(now), |slot| spread.delay_ms(slot));
                 *next = target;
                 if *next == *slots {
                     self.phase = Phase::Finish;
@@ -174,6 +169,38 @@ impl DrainRun {
     }
 }
 
-fn millis(duration: Duration) -> u32 {
-    duration.as_millis().min(u128::from(u32::MAX)) as u32
+/// Gives each connection a time of its own to reconnect, so that they do not all come at once.
+struct Spread {
+    worker: usize,
+    workers: usize,
+    slots: usize,
+    over: Duration,
+}
+
+impl Spread {
+    fn delay_ms(&self, slot: usize) -> u32 {
+        let place = (slot * self.workers + self.worker) as u64;
+        let places = ((self.slots * self.workers) as u64).max(1);
+        let over_ms = self.over.as_millis().min(u128::from(u32::MAX)) as u64;
+        (place.min(places) * over_ms / places) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_of_every_worker_has_its_own_time_to_reconnect() {
+        let over = Duration::from_secs(1);
+        let mut delays: Vec<u32> = (0..2)
+            .flat_map(|worker| {
+                let spread = Spread { worker, workers: 2, slots: 100, over };
+                (0..100).map(move |slot| spread.delay_ms(slot)).collect::<Vec<_>>()
+            })
+            .collect();
+        delays.sort_unstable();
+        delays.dedup();
+        assert_eq!((delays.len(), delays[0], delays[199]), (200, 0, 995));
+    }
 }

@@ -23,6 +23,13 @@ pub(crate) struct Plan {
     pub cut_at: Instant,
 }
 
+impl Plan {
+    /// Milliseconds until the rest is cut, as GOAWAY tells it.
+    pub fn left_ms(&self, now: Instant) -> u32 {
+        self.cut_at.saturating_duration_since(now).as_millis().min(u128::from(u32::MAX)) as u32
+    }
+}
+
 /// The drain of one server: not begun, or on its plan.
 #[derive(Debug)]
 pub(crate) struct Drain {

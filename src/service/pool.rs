@@ -22,10 +22,10 @@ pub(crate) struct Job {
 pub(crate) struct PoolSender(Sender<Job>);
 
 impl PoolSender {
-    /// Hands over a job; gives it back if the queue is full or the pool has ended.
-    pub fn submit(&self, job: Job) -> Result<(), Job> {
+    /// Hands over a job; gives back its obligation if the queue is full or the pool has ended.
+    pub fn submit(&self, job: Job) -> Result<(), Deferred> {
         self.0.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.responder,
         })
     }
 }

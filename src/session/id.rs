@@ -61,6 +61,37 @@ impl IdKey {
     }
 }
 
+/// Makes secrets without a system call for each.
+#[derive(Debug)]
+pub struct Secrets {
+    bytes: Vec<u8>,
+    fill: fn(&mut [u8]) -> bool,
+}
+
+impl Secrets {
+    const BATCH: usize = 400 * SECRET_LEN;
+
+    /// Secrets from a source that fills a slice, or returns false if it can't.
+    pub fn new(fill: fn(&mut [u8]) -> bool) -> Secrets {
+        Secrets { bytes: Vec::new(), fill }
+    }
+
+    /// The next secret; `None` if the source has failed.
+    pub fn draw(&mut self) -> Option<Secret> {
+        if self.bytes.is_empty() {
+            let mut bytes = vec![0; Secrets::BATCH];
+            if !(self.fill)(&mut bytes) {
+                return None;
+            }
+            self.bytes = bytes;
+        }
+        let at = self.bytes.len() - SECRET_LEN;
+        let secret = self.bytes[at..].try_into().ok()?;
+        self.bytes.truncate(at);
+        Some(secret)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use std::collections::{HashSet, VecDeque};
 use slab::Slab;
 use subtle::ConstantTimeEq;
 
-pub use id::{IdKey, Locator, SECRET_LEN, Secret};
+pub use id::{IdKey, Locator, SECRET_LEN, Secret, Secrets};
 pub use principals::{Principal, PrincipalId, Principals};
 pub use state::{State, StateFull, StateLimits};
 
@@ -323,37 +323,6 @@ impl Session {
 
 fn is_leaving(slots: &Slab<Session>, key: SessionKey, end: u32) -> bool {
     slots.get(key.0 as usize).is_some_and(|s| s.worker == UNOWNED && s.token_or_end == u64::from(end))
-}
-
-/// Makes secrets without a system call for each.
-#[derive(Debug)]
-pub struct Secrets {
-    bytes: Vec<u8>,
-    fill: fn(&mut [u8]) -> bool,
-}
-
-impl Secrets {
-    const BATCH: usize = 400 * SECRET_LEN;
-
-    /// Secrets from a source that fills a slice, or returns false if it can't.
-    pub fn new(fill: fn(&mut [u8]) -> bool) -> Secrets {
-        Secrets { bytes: Vec::new(), fill }
-    }
-
-    /// The next secret; `None` if the source has failed.
-    pub fn next(&mut self) -> Option<Secret> {
-        if self.bytes.is_empty() {
-            let mut bytes = vec![0; Secrets::BATCH];
-            if !(self.fill)(&mut bytes) {
-                return None;
-            }
-            self.bytes = bytes;
-        }
-        let at = self.bytes.len() - SECRET_LEN;
-        let secret = self.bytes[at..].try_into().ok()?;
-        self.bytes.truncate(at);
-        Some(secret)
-    }
 }
 
 #[cfg(test)]

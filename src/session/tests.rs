@@ -117,7 +117,7 @@ fn emptied_state_takes_no_room() {
 #[test]
 fn secrets_differ_and_a_dead_source_is_noticed() {
     let mut secrets = Secrets::new(|bytes| getrandom::fill(bytes).is_ok());
-    let all: std::collections::HashSet<Secret> = (0..1_000).filter_map(|_| secrets.next()).collect();
+    let all: std::collections::HashSet<Secret> = (0..1_000).filter_map(|_| secrets.draw()).collect();
     assert_eq!(all.len(), 1_000);
-    assert_eq!(Secrets::new(|_| false).next(), None);
+    assert_eq!(Secrets::new(|_| false).draw(), None);
 }
