@@ -8,7 +8,7 @@ impl Connection {
     pub fn notice(&mut self, cx: &mut Cx<'_>, departure: Departure<'_>) {
         match self.state {
             State::Ready => {
-                self.flags.set(Flags::NOTICED, true);
+                self.noticed = Some(departure.reason);
                 let goaway = GoAway {
                     stage: GoAwayStage::Notice,
                     reason: departure.reason,
@@ -49,15 +49,15 @@ impl Connection {
         self.leave(cx);
     }
 
-    /// Ends it now, with a reset. Returns the answers that were produced and not sent; they are
-    /// counted as cut and no longer as answered.
+    /// Ends it now, with a reset. Returns the answers that were produced and not sent, and the AUTH
+    /// or BYE that it had in hand itself; they are counted as cut and no longer as answered.
     pub fn cut(&mut self, cx: &mut Cx<'_>) -> u64 {
-        cx.out.clear();
+        self.hold(cx); // so that the answers in it are counted
         if self.state == State::Closed {
             return 0;
         }
         let mut requests = 0;
-        if self.owes_end() {
+        if self.owes() {
             cx.stats.in_flight.sub(1);
             requests += 1;
         }
@@ -75,12 +75,8 @@ impl Connection {
     /// Gives back what it borrowed. To be called once, before it is dropped, however it ended;
     /// answers that it still held are counted as undelivered.
     pub fn abandon(&mut self, cx: &mut Cx<'_>) {
-        cx.out.clear();
-        if self.owes_end() {
-            cx.stats.in_flight.sub(1);
-            cx.stats.undelivered.add(1);
-            if self.end == End::Bye { cx.stats.answered.add(1) } else { cx.stats.failed.add(1) }
-        }
+        self.hold(cx); // so that the answers in it are counted
+        self.lose_owed(cx);
         let unsent = self.discard_unsent(cx, true);
         cx.stats.undelivered.add(unsent.answered + unsent.failed);
         cx.buffers.give_back(self.tail.take());
@@ -91,6 +87,8 @@ impl Connection {
     /// The stream broke: the peer, or the network, is gone.
     pub fn handle_lost(&mut self, cx: &mut Cx<'_>) {
         if self.state != State::Closed {
+            self.hold(cx); // so that the answers in it are counted as undelivered
+            self.lose_owed(cx);
             cx.stats.connections_lost.add(1);
             self.state = State::Closed;
         }
@@ -109,8 +107,12 @@ impl Connection {
         self.leave(cx);
     }
 
-    /// An ERROR about the connection, then the end.
+    /// An ERROR about the connection, then the end. While AUTH waits for its verdict, the ERROR is
+    /// AUTH's answer.
     pub(super) fn fail(&mut self, cx: &mut Cx<'_>, code: ErrorCode) {
+        if self.state == State::Claiming {
+            return self.end_with(cx, End::RequestError(code), Command::AUTH, self.last_seq);
+        }
         self.end_with(cx, End::Error(code), Command(0), 0);
     }
 
@@ -124,7 +126,8 @@ impl Connection {
             cx.stats.in_flight.add(1);
             self.end_with(cx, End::RequestError(code), cmd, seq);
         } else {
-            self.end_with(cx, End::Error(code), cmd, seq);
+            // Its seq is outside the order of requests, and could be that of one in flight.
+            self.end_with(cx, End::Error(code), cmd, 0);
         }
     }
 
@@ -175,9 +178,21 @@ impl Connection {
         self.mark = cx.now;
     }
 
-    /// Whether the last word is the answer to a request, and not yet said.
-    fn owes_end(&self) -> bool {
-        self.state == State::Finishing && matches!(self.end, End::Bye | End::RequestError(_))
+    /// Whether it has a request in hand that no handler will answer: AUTH before its verdict, or
+    /// the one that the last word answers, before it is said.
+    fn owes(&self) -> bool {
+        let last_word = matches!(self.end, End::Bye | End::RequestError(_));
+        self.state == State::Claiming || (self.state == State::Finishing && last_word)
+    }
+
+    /// Accounts for the request in hand when its answer can't be sent any more, by the peer's doing.
+    pub(super) fn lose_owed(&mut self, cx: &mut Cx<'_>) {
+        if !self.owes() {
+            return;
+        }
+        cx.stats.in_flight.sub(1);
+        cx.stats.undelivered.add(1);
+        if self.end == End::Bye { cx.stats.answered.add(1) } else { cx.stats.failed.add(1) }
     }
 
     /// Whether a fatal ERROR waits for requests in flight.

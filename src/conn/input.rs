@@ -35,6 +35,9 @@ impl Connection {
             }
         }
         self.flags.set(Flags::PAUSED, !self.is_leaving() && !self.wants_frames(cx));
+        if was_paused {
+            self.restart_silence(cx.now);
+        }
         if frames > 0 {
             cx.stats.frames_in.add(frames);
             self.heard = cx.now;
@@ -107,7 +110,8 @@ impl Connection {
         self.flags.has(Flags::PAUSED)
     }
 
-    fn wants_frames(&self, cx: &Cx<'_>) -> bool {
+    /// Whether another frame may be served now.
+    pub(super) fn wants_frames(&self, cx: &Cx<'_>) -> bool {
         matches!(self.state, State::Auth | State::Ready)
             && self.in_flight < cx.rules.max_in_flight
             && self.unsent(cx) <= cx.rules.outbound_high
@@ -200,7 +204,7 @@ impl Connection {
         if !frame.payload.is_empty() {
             return self.fail_frame(cx, ErrorCode::Malformed, frame.cmd, frame.seq);
         }
-        let reason = if self.flags.has(Flags::NOTICED) { GoAwayReason::Drain } else { GoAwayReason::Asked };
+        let reason = self.noticed.unwrap_or(GoAwayReason::Asked);
         let deadline_ms = cx.rules.linger_ms;
         self.say_final(cx, Departure { reason, deadline_ms, reconnect_after_ms: 0, addresses: &[] });
     }
@@ -257,7 +261,10 @@ impl Connection {
 
     fn handle_decode_error(&mut self, cx: &mut Cx<'_>, error: DecodeError) {
         let (code, header) = match error {
-            DecodeError::WrongMagic => return self.reset(),
+            DecodeError::WrongMagic => {
+                self.hold(cx); // so that the answers in it are counted as undelivered
+                return self.reset();
+            }
             DecodeError::UnsupportedVersion(header) => (ErrorCode::UnsupportedVersion, header),
             // Whoever is not let in yet is told that first, and none of its bytes are kept.
             DecodeError::TooLarge(header) if self.state == State::Auth && header.cmd != Command::AUTH => {

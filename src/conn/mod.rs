@@ -42,7 +42,8 @@ use crate::stats::WorkerStats;
 pub struct Connection {
     /// When the last whole frame came in.
     heard: Millis,
-    /// When the present state began, where the state has a time-out of its own.
+    /// When the present state began, where the state has a time-out of its own; while it is ready,
+    /// when the last PING went out.
     mark: Millis,
     /// `seq` of the highest request accepted.
     last_seq: u32,
@@ -60,6 +61,8 @@ pub struct Connection {
     end: End,
     end_cmd: Command,
     flags: Flags,
+    /// Why GOAWAY stage 0 went out, if it did.
+    noticed: Option<GoAwayReason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,20 +92,18 @@ enum End {
 struct Flags(u8);
 
 impl Flags {
-    /// GOAWAY stage 0 went out.
-    const NOTICED: u8 = 1;
     /// The peer will send nothing more.
-    const PEER_EOF: u8 = 1 << 1;
+    const PEER_EOF: u8 = 1;
     /// A heartbeat went out and nothing was heard since.
-    const PINGED: u8 = 1 << 2;
+    const PINGED: u8 = 1 << 1;
     /// Parsing stopped with whole frames possibly left in the tail.
-    const PAUSED: u8 = 1 << 3;
+    const PAUSED: u8 = 1 << 2;
     /// To be ended with a reset.
-    const RESET: u8 = 1 << 4;
+    const RESET: u8 = 1 << 3;
     /// AUTH was version 2: pushes may be.
-    const EXTENDED: u8 = 1 << 5;
+    const EXTENDED: u8 = 1 << 4;
     /// Told that it reads too slowly; what is left has only the linger time to go out.
-    const SLOW: u8 = 1 << 6;
+    const SLOW: u8 = 1 << 5;
 
     fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
@@ -221,6 +222,7 @@ impl Connection {
             end: End::Nothing,
             end_cmd: Command(0),
             flags: Flags::default(),
+            noticed: None,
         }
     }
 
@@ -256,7 +258,7 @@ impl Connection {
 
     /// Whether GOAWAY stage 0 went out.
     pub fn is_noticed(&self) -> bool {
-        self.flags.has(Flags::NOTICED)
+        self.noticed.is_some()
     }
 
     /// Requests accepted and not yet answered.

@@ -2,7 +2,7 @@
 
 use super::buffers::Buffer;
 use super::{Connection, Cx, Flags, State};
-use crate::proto::{Command, ErrorCode, ErrorReply, HEADER_LEN, Header};
+use crate::proto::{Command, ErrorCode, ErrorReply, HEADER_LEN, Header, Version};
 
 /// Where a connection's output goes.
 pub trait Sink {
@@ -62,6 +62,9 @@ impl Connection {
                 return Action::HalfClose;
             }
         }
+        if matches!(self.state, State::Auth | State::Ready) && !self.wants_frames(cx) {
+            self.flags.set(Flags::PAUSED, true); // so that no timer blames the client for not being heard
+        }
         self.closing()
     }
 
@@ -97,8 +100,11 @@ impl Connection {
     /// The client does not read: tells it so, if there is a way, and ends the connection without
     /// waiting for what is in flight.
     pub(super) fn give_up_sending(&mut self, cx: &mut Cx<'_>) {
-        cx.stats.connections_cut.add(1);
+        if !self.flags.has(Flags::SLOW) {
+            cx.stats.connections_cut.add(1);
+        }
         if self.is_leaving() {
+            self.lose_owed(cx);
             return self.reset();
         }
         let unsent = self.discard_unsent(cx, false);
@@ -130,7 +136,7 @@ impl Connection {
             }
             keep = keep.min(start);
             match header.cmd {
-                Command::ERROR if header.seq != 0 => unsent.failed += 1,
+                Command::ERROR if answers_request(&header, &buffer.bytes[start..]) => unsent.failed += 1,
                 Command::ERROR | Command::PING | Command::GOAWAY | Command::MESSAGE => {}
                 _ => unsent.answered += 1,
             }
@@ -159,10 +165,7 @@ impl Connection {
 
     fn write_scratch(&mut self, cx: &mut Cx<'_>, sink: &mut impl Sink) {
         let took = match sink.write(cx.out) {
-            Written::Gone => {
-                self.hold(cx); // so that the answers in it are counted as undelivered
-                return self.handle_lost(cx);
-            }
+            Written::Gone => return self.handle_lost(cx),
             Written::Took(took) => took,
         };
         cx.stats.bytes_out.add(took as u64);
@@ -228,6 +231,17 @@ impl Iterator for Frames<'_> {
         self.at += header.frame_len();
         Some((start, header))
     }
+}
+
+/// Whether this ERROR of our own answers a request. One about the connection has `seq` 0; but so may
+/// a request, which is told from it by the command in the payload.
+fn answers_request(header: &Header, frame: &[u8]) -> bool {
+    let extensions = match Version::from_wire(header.version) {
+        Some(Version::Extended) => 1 + usize::from(frame.get(HEADER_LEN).copied().unwrap_or(0)),
+        _ => 0,
+    };
+    let cmd = frame.get(HEADER_LEN + extensions + size_of::<u16>());
+    header.seq != 0 || cmd.is_some_and(|cmd| Command(*cmd).is_request())
 }
 
 /// The start of the last frame that begins at or before `position`.

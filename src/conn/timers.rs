@@ -2,6 +2,7 @@
 
 use super::{Connection, Cx, Flags, Millis, Rules, State};
 use crate::conn::Buffers;
+use crate::limits::MAX_TIMER_MS;
 use crate::proto::{Command, ErrorCode, encode};
 
 impl Connection {
@@ -11,7 +12,7 @@ impl Connection {
     pub fn next_deadline(&self, rules: &Rules, buffers: &Buffers) -> Option<Millis> {
         let own = match self.state {
             State::Auth | State::Claiming => Some(self.mark.plus(rules.auth_timeout_ms)),
-            State::Ready => Some(self.heard.plus(self.silence_ms(rules))),
+            State::Ready => Some(self.silence_deadline(rules)),
             State::Finishing if self.error_waits() => Some(self.mark.plus(rules.linger_ms)),
             State::Lingering => Some(self.mark.plus(rules.linger_ms)),
             State::Finishing | State::Flushing | State::Closed => None,
@@ -45,27 +46,36 @@ impl Connection {
 
     fn check_silence(&mut self, cx: &mut Cx<'_>) {
         if self.flags.has(Flags::PAUSED) {
-            self.heard = cx.now; // we are not listening: that is no silence of the client's
-            return;
+            return self.restart_silence(cx.now);
         }
-        if !cx.now.reached(self.heard.plus(self.silence_ms(cx.rules))) {
+        if !cx.now.reached(self.silence_deadline(cx.rules)) {
             return;
         }
         if self.flags.has(Flags::PINGED) {
             return self.fail(cx, ErrorCode::Idle);
         }
         self.flags.set(Flags::PINGED, true);
+        self.mark = cx.now;
         cx.stats.pings_out.add(1);
         let fitted = encode(cx.out, 0, Command::PING, &[]);
         debug_assert!(fitted, "empty");
     }
 
-    /// Silence after which something is due: the PING, or after it the end.
-    fn silence_ms(&self, rules: &Rules) -> u32 {
+    /// While it was paused we were not listening: that is no silence of the client's.
+    pub(super) fn restart_silence(&mut self, now: Millis) {
+        self.heard = now;
         if self.flags.has(Flags::PINGED) {
-            self.heartbeat_ms.saturating_mul(1 + rules.heartbeat_misses).min(crate::limits::MAX_TIMER_MS)
+            self.mark = now;
+        }
+    }
+
+    /// When silence has something due: the PING, or after it the end. The latter counts from when
+    /// the PING went out, which may have been late: the client gets the whole time to answer.
+    fn silence_deadline(&self, rules: &Rules) -> Millis {
+        if self.flags.has(Flags::PINGED) {
+            self.mark.plus(self.heartbeat_ms.saturating_mul(rules.heartbeat_misses).min(MAX_TIMER_MS))
         } else {
-            self.heartbeat_ms
+            self.heard.plus(self.heartbeat_ms)
         }
     }
 
@@ -77,7 +87,9 @@ impl Connection {
     /// When output that stands still is too old.
     fn stall_deadline(&self, rules: &Rules, buffers: &Buffers) -> Option<Millis> {
         let since = buffers.get(self.queue?).since;
-        let limit = if self.flags.has(Flags::SLOW) { rules.linger_ms } else { rules.slow_consumer_ms };
-        Some(since.plus(limit))
+        if self.flags.has(Flags::SLOW) {
+            return Some(self.mark.plus(rules.linger_ms)); // however little of it the client takes at a time
+        }
+        Some(since.plus(rules.slow_consumer_ms))
     }
 }
