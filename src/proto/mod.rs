@@ -21,6 +21,8 @@ mod error;
 mod extension;
 mod header;
 pub mod message;
+#[cfg(test)]
+mod properties;
 mod seq;
 
 pub use command::Command;
