@@ -66,7 +66,9 @@ impl Connection {
         cx.stats.failed.sub(unsent.failed);
         requests += unsent.answered + unsent.failed;
         cx.stats.cut.add(requests);
-        cx.stats.connections_cut.add(1);
+        if !self.flags.has(Flags::SLOW) {
+            cx.stats.connections_cut.add(1); // a slow consumer is counted already
+        }
         self.end = End::Nothing;
         self.reset();
         requests

@@ -203,7 +203,10 @@ impl Connection {
     }
 
     fn check_bound(&mut self, cx: &mut Cx<'_>) {
-        let queued = self.queue.map_or(0, |id| cx.buffers.get(id).bytes.len());
+        let queued = self.queue.map_or(0, |id| {
+            let buffer = cx.buffers.get(id);
+            buffer.bytes.len() - buffer.done
+        });
         if queued > cx.rules.outbound_max && !self.is_leaving() {
             self.give_up_sending(cx);
         }
