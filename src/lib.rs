@@ -34,6 +34,7 @@
 //! | [`reactor`] | SHELL: the worker's loop |
 //! | [`server`] | CONTROL: supervisor, drain, ledger, audit log |
 //! | [`stats`] | each worker's counters |
+//! | [`client`] | blocking client: heartbeats, reconnects, GOAWAY obeyed |
 //!
 //! PURE modules name no socket, thread, clock or file: they run under a simulated clock and network
 //! in the tests.
@@ -71,6 +72,7 @@
 #[cfg(feature = "admin")]
 pub mod admin;
 pub mod auth;
+pub mod client;
 pub mod config;
 pub mod conn;
 pub mod limits;

@@ -1,0 +1,15 @@
+//! What the module promises, against a scripted server. Two threads meet by frames and channels only.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::testing::{PATIENCE, Peer, Server, call, spawn, wait};
+use crate::client::{CallOptions, Client, ClientError, ClientOptions, Token};
+use crate::proto::{AuthReady, Command, ErrorCode, Fallback, GoAwayReason, Version, extension_type};
+
+mod calls;
+mod endings;
+mod moves;
+mod simulated;
+
+const APP: Command = Command(0x20);
