@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::mailbox::Letter;
+use super::pending::Wait;
 use super::tick::Reactor;
 use super::token::ConnToken;
 use crate::conn::{Action, Departure};
@@ -62,7 +63,8 @@ impl Reactor {
     pub(crate) fn cut_all(&mut self) -> Vec<CutConnection> {
         let mut cuts = Vec::new();
         let now = self.now();
-        let pending = self.hub.pending.take_all();
+        // An AUTH that waits for its session is its connection's to account for.
+        let pending: Vec<_> = self.hub.pending.take_all().into_iter().filter(|p| p.wait != Wait::Claim).collect();
         self.wire.stats.in_flight.sub(pending.len() as u64);
         self.wire.stats.cut.add(pending.len() as u64);
         let mut per_slot = std::collections::HashMap::<ConnToken, u64>::new();

@@ -88,14 +88,10 @@ impl Reactor {
         let token = pending.token;
         let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
         else {
-            return self.count_failed_auth();
+            return; // gone; its release follows the claim to the session's home
         };
-        if !slot.conn.is_claiming() {
-            return self.count_failed_auth(); // it was told DRAINING or AUTH_TIMEOUT in between
-        }
-        let SessionPlace::Elsewhere(key) = slot.session.place() else {
-            return self.count_failed_auth();
-        };
+        // It may have been told DRAINING or AUTH_TIMEOUT in between.
+        let (true, SessionPlace::Elsewhere(key)) = (slot.conn.is_claiming(), slot.session.place()) else { return };
         let remote = &self.hub.remotes[key];
         let verdict = if granted {
             Ok(Welcome { session: remote.id, resumed: true })
@@ -114,11 +110,6 @@ impl Reactor {
             };
         });
         self.serve(token); // what was sent behind AUTH
-    }
-
-    fn count_failed_auth(&self) {
-        self.wire.stats.in_flight.sub(1);
-        self.wire.stats.failed.add(1);
     }
 
     fn handle_letter(&mut self, letter: Letter) {
