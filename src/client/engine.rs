@@ -102,7 +102,7 @@ enum Dialing {
 }
 
 impl Engine {
-    /// Makes what can fail to be made. `make_manager` gets the instant at which the client begins.
+    /// Makes what can fail to be made.
     pub fn new(status: Arc<Status>, manager: Manager) -> io::Result<Engine> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;

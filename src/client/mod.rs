@@ -69,7 +69,6 @@ use stats::Status;
 use crate::proto::message::session_put_payload;
 use crate::proto::{Command, ErrorCode, Fallback, MAX_BODY, MAX_PING, SessionId};
 
-pub use backoff::Backoff;
 pub use error::{ClientError, ServerError};
 pub use options::{CallOptions, ClientOptions, Token};
 pub use stats::ClientStats;

@@ -44,7 +44,9 @@ impl Server {
 
     /// The next connection.
     pub fn accept(&self) -> Peer {
-        let (stream, _) = self.0.accept().unwrap();
+        let listener = self.0.try_clone().unwrap();
+        let accepted = spawn(move || listener.accept().map(|(stream, _)| stream));
+        let stream = accepted.recv_timeout(PATIENCE).expect("no connection came").unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Peer { stream, decoder: FrameDecoder::new(MAX_BODY), frames: VecDeque::new(), last_seq: 0 }
     }

@@ -326,3 +326,17 @@ fn a_refusal_followed_by_ready_does_not_make_a_connection() {
     assert_eq!(world.written(id).len(), 1);
     assert_eq!(result(&slot), None);
 }
+
+#[test]
+fn a_connection_that_is_going_away_is_sent_no_ping_and_is_left_when_it_falls_silent() {
+    let mut world = World::new();
+    let old = world.ready(1000 * MS);
+    world.goaway(old, GoAwayStage::Final, GoAwayReason::Drain, 1, 0);
+    let begun = world.now;
+    world.ready(3_600_000 * MS);
+    while !world.actions().contains(&Action::Close(old)) {
+        assert_eq!(world.written(old), []);
+        world.skip();
+    }
+    assert_eq!(world.now - begun, 3000 * MS);
+}
