@@ -27,7 +27,8 @@ pub struct Clock {
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     pub ready: bool,
-    pub paused: bool,
+    /// The server does not read.
+    pub deaf: bool,
     pub leaving: bool,
     pub lingering: bool,
     /// The end is an ERROR that waits for requests in flight.
@@ -61,8 +62,8 @@ impl Clock {
         // While the server does not read, the client can't be heard; time counts from the pause's end.
         let heard = |since: Option<u64>, ms: u64| {
             let mut due = Due::when(self.now, since, since.map(|s| s.max(self.listening)), ms);
-            due.must &= !at.paused;
-            due.may &= !at.paused;
+            due.must &= !at.deaf;
+            due.may &= !at.deaf;
             due
         };
         let open = |due: Due| if at.leaving { Due::default() } else { due };

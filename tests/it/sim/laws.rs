@@ -134,11 +134,20 @@ impl World<'_> {
         }
     }
 
-    /// What holds after every turn.
-    pub(super) fn check(&mut self) {
-        if self.conn.is_paused() {
+    /// Whether the server does not listen to the client: then nothing is the client's silence.
+    pub(super) fn deaf(&mut self) -> bool {
+        !self.conn.is_leaving() && !self.conn.wants_input(&cx!(self))
+    }
+
+    pub(super) fn note_deafness(&mut self) {
+        if self.deaf() {
             self.clock.listening = self.clock.now;
         }
+    }
+
+    /// What holds after every turn.
+    pub(super) fn check(&mut self) {
+        self.note_deafness();
         self.check_ledger();
         self.check_buffers();
         if self.conn.is_leaving() {

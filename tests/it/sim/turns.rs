@@ -15,16 +15,18 @@ const READ: usize = 4096;
 impl World<'_> {
     /// Some of what is on its way reaches the server, or the EOF behind it.
     pub(super) fn deliver(&mut self) {
-        let wants = self.conn.wants_input(&cx!(self));
-        if self.closed || self.stream.broken || !wants {
+        if self.closed || self.stream.broken {
+            return;
+        }
+        if self.stream.up.is_empty() && self.stream.client_fin && !self.eof {
+            return self.end_of_input(); // the kernel may tell of it also while nothing is read
+        }
+        if !self.conn.wants_input(&cx!(self)) {
             return;
         }
         let most = self.stream.up.len().min(READ);
         let n = if self.dice.chance(60) { most } else { most.min(1 + self.dice.below(20)) };
         if n == 0 {
-            if self.stream.client_fin && !self.eof {
-                self.end_of_input();
-            }
             return;
         }
         let bytes: Vec<u8> = self.stream.up.drain(..n).collect();
@@ -79,9 +81,7 @@ impl World<'_> {
 
     fn flush(&mut self) {
         let was_leaving = self.conn.is_leaving();
-        if self.conn.is_paused() {
-            self.clock.listening = self.clock.now;
-        }
+        self.note_deafness();
         let (before, sent) = (self.conn.unsent(&cx!(self)), self.stream.sent.len());
         let mut socket = Socket { stream: &mut self.stream, dice: &mut self.dice, stingy: self.stingy };
         let action = self.conn.flush(&mut cx!(self), &mut socket);
@@ -140,7 +140,7 @@ impl World<'_> {
         }
         let at = Standing {
             ready: self.conn.is_ready(),
-            paused: self.conn.is_paused(),
+            deaf: self.deaf(),
             leaving: self.conn.is_leaving(),
             lingering: self.conn.is_lingering(),
             error_waits: matches!(self.model.ending, Ending::Error { .. }) && !self.pending.is_empty(),

@@ -150,6 +150,7 @@ impl<'d> World<'d> {
         if self.pending.is_empty() || self.closed {
             return;
         }
+        self.note_deafness();
         let together = self.dice.between(1, 3).min(self.pending.len());
         for _ in 0..together {
             let at = self.dice.below(self.pending.len());
@@ -179,6 +180,7 @@ impl<'d> World<'d> {
             assert_eq!((was, self.out.len()), (self.conn.is_leaving(), 0));
             return;
         }
+        self.note_deafness();
         let seq = self.model.requests[0].seq;
         if self.dice.chance(80) {
             note!(self, "welcome");
@@ -205,15 +207,16 @@ impl<'d> World<'d> {
     fn pass_time(&mut self) {
         let deadline = self.deadline();
         let far = self.dice.below(3_000) as u64;
-        let ahead = match self.dice.weighted(&[150, 5, 2, 10, 1]) {
+        let ahead = match self.dice.weighted(&[150, 5, 2, 2, 10, 1]) {
             0 => self.dice.below(50) as u64,
             1 => deadline.unwrap_or(far),
             2 => deadline.map_or(far, |d| d + self.dice.below(11) as u64),
-            3 => far,
+            3 => deadline.map_or(far, |d| d.saturating_sub(1)), // a look one moment too early does no harm
+            4 => far,
             _ => 600_000, // the whole process slept
         };
         self.clock.now += ahead;
-        if deadline.is_some_and(|d| ahead >= d) || self.dice.chance(10) {
+        if deadline.is_some_and(|d| ahead + 1 >= d) || self.dice.chance(10) {
             if self.dice.chance(50) {
                 self.deliver();
             }
