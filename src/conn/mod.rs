@@ -23,6 +23,8 @@ mod depart;
 mod host;
 mod input;
 mod output;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use buffers::{BufferId, Buffers};
