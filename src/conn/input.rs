@@ -20,9 +20,9 @@ impl Connection {
         let mut input = bytes;
         let was_paused = self.flags.has(Flags::PAUSED);
         let began = self.tail.map(|id| cx.buffers.get(id).since);
-        let kept = self.tail.take().map_or_else(Vec::new, |id| cx.buffers.take(id).bytes);
-        let had_tail = !kept.is_empty();
-        let mut decoder = FrameDecoder::resume(kept, cx.rules.max_payload);
+        let kept = self.tail.take().map_or_else(Buffer::default, |id| cx.buffers.take(id));
+        let mut decoder = FrameDecoder::resume_at(kept.bytes, kept.done, cx.rules.max_payload);
+        let had_tail = !decoder.is_empty();
         let mut frames = 0;
         while self.wants_frames(cx) {
             match decoder.next(&mut input) {
@@ -118,8 +118,9 @@ impl Connection {
     }
 
     fn keep_rest(&mut self, cx: &mut Cx<'_>, decoder: FrameDecoder, mut input: &[u8], since: Millis) {
-        let mut bytes = decoder.into_tail();
-        if self.is_leaving() || (bytes.is_empty() && input.is_empty()) {
+        let nothing = decoder.is_empty() && input.is_empty();
+        let (mut bytes, done) = decoder.into_parts();
+        if self.is_leaving() || nothing {
             cx.buffers.recycle(bytes);
             return;
         }
@@ -127,7 +128,7 @@ impl Connection {
             bytes = cx.buffers.vec();
         }
         bytes.extend_from_slice(std::mem::take(&mut input));
-        self.tail = cx.buffers.lend(Buffer { bytes, done: 0, since });
+        self.tail = cx.buffers.lend(Buffer { bytes, done, since });
     }
 
     /// After EOF, once all that came before it is parsed, nothing more will be accepted.

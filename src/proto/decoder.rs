@@ -54,7 +54,12 @@ impl FrameDecoder {
 
     /// Goes on from what [`FrameDecoder::into_tail`] gave.
     pub fn resume(tail: Vec<u8>, max_body: usize) -> FrameDecoder {
-        FrameDecoder { tail, parsed: 0, max_body }
+        FrameDecoder::resume_at(tail, 0, max_body)
+    }
+
+    /// Goes on from what [`FrameDecoder::into_parts`] gave.
+    pub(crate) fn resume_at(tail: Vec<u8>, parsed: usize, max_body: usize) -> FrameDecoder {
+        FrameDecoder { tail, parsed, max_body }
     }
 
     /// The next whole frame, taken from the front of `input`.
@@ -97,7 +102,7 @@ impl FrameDecoder {
         *input = &[];
     }
 
-    /// Whether bytes are kept.
+    /// Whether no bytes are kept.
     pub fn is_empty(&self) -> bool {
         self.parsed == self.tail.len()
     }
@@ -111,6 +116,17 @@ impl FrameDecoder {
     pub fn into_tail(mut self) -> Vec<u8> {
         self.tail.drain(..self.parsed);
         self.tail
+    }
+
+    /// The buffer, and how many bytes at its front are done with. They are dropped only once they
+    /// are more than the rest: frames that are taken one at a time from a long tail don't move the
+    /// rest of it each time.
+    pub(crate) fn into_parts(mut self) -> (Vec<u8>, usize) {
+        if self.parsed > self.tail.len() / 2 {
+            self.tail.drain(..self.parsed);
+            self.parsed = 0;
+        }
+        (self.tail, self.parsed)
     }
 }
 

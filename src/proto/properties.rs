@@ -41,15 +41,20 @@ fn any_frame() -> impl Strategy<Value = Owned> {
 enum Handover {
     /// The same decoder goes on.
     Stay,
-    /// Through `into_tail` and `resume`, as between two reads of a connection.
+    /// Through `into_tail` and `resume`.
     Resume,
+    /// Through `into_parts` and `resume_at`, as between two reads of a connection.
+    Parts,
     /// Kept unparsed, as while a connection is paused.
     Keep,
 }
 
 fn any_cuts() -> impl Strategy<Value = Vec<(usize, Handover)>> {
     let size = prop_oneof![3 => 1..4usize, 3 => 1..40usize, 1 => 1..4_000usize];
-    vec((size, prop_oneof![Just(Handover::Stay), Just(Handover::Resume), Just(Handover::Keep)]), 1..60)
+    vec(
+        (size, prop_oneof![Just(Handover::Stay), Just(Handover::Resume), Just(Handover::Parts), Just(Handover::Keep)]),
+        1..60,
+    )
 }
 
 /// Decodes the stream in the given pieces (over and over), checking the bounds after each.
@@ -86,6 +91,11 @@ fn decode_cut(
             let bound = 2 * (HEADER_LEN + max_body + kept_unparsed);
             assert!(tail.capacity() <= bound.max(64), "{} bytes allocated, {bound} allowed", tail.capacity());
             decoder = FrameDecoder::resume(tail, max_body);
+        }
+        if matches!(handover, Handover::Parts) {
+            let (tail, parsed) = decoder.into_parts();
+            assert!(parsed <= tail.len() / 2, "what is done with is the smaller part");
+            decoder = FrameDecoder::resume_at(tail, parsed, max_body);
         }
         if rest.is_empty() && matches!(handover, Handover::Stay) {
             break;
