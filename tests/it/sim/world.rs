@@ -119,7 +119,10 @@ impl<'d> World<'d> {
             }
             self.step();
         }
-        self.run_out();
+        let worker_ends = self.dice.chance(2); // and abandons what it has
+        if !worker_ends {
+            self.run_out();
+        }
         self.settle()
     }
 
@@ -169,7 +172,12 @@ impl<'d> World<'d> {
                 self.clock.progress = self.clock.progress.or(self.conn.has_queue().then_some(self.clock.now));
             }
         }
-        self.turn();
+        match self.dice.weighted(&[96, 2, 2]) {
+            0 => self.turn(),
+            // The end comes in the same tick, before the answers are flushed.
+            1 => self.cut_now(),
+            _ => self.lose(),
+        }
     }
 
     /// The verdict on an AUTH that was put off.
@@ -277,10 +285,16 @@ impl<'d> World<'d> {
         note!(self, "the link breaks");
         self.stream.broken = true;
         if self.dice.chance(50) && !self.closed {
-            self.lost = true;
-            self.conn.handle_lost(&mut cx!(self));
-            self.turn();
+            self.lose();
         }
+    }
+
+    /// A read or the poll tells that the peer is gone.
+    fn lose(&mut self) {
+        self.stream.broken = true;
+        self.lost = true;
+        self.conn.handle_lost(&mut cx!(self));
+        self.turn();
     }
 
     fn turn_away(&mut self) {
