@@ -197,8 +197,9 @@ impl World<'_> {
         assert_eq!(self.buffers.lent(), lent, "buffers lent, with {tail} bytes of tail");
         assert_eq!(self.conn.is_bare(), lent == 0);
         let unsent = self.conn.unsent(&cx!(self));
-        self.most_held = self.most_held.max(tail + unsent);
-        let bound = 2 * tidegate::limits::POOLED_BUFFER_BYTES + 4 * self.most_held;
+        self.most_held = self.most_held.max(tail.max(unsent));
+        // Two buffers; each at most doubled as it grew, and with a part in front that is done with.
+        let bound = 2 * (tidegate::limits::POOLED_BUFFER_BYTES + 4 * self.most_held);
         assert!(self.buffers.lent_bytes() <= bound, "{} bytes lent", self.buffers.lent_bytes());
     }
 

@@ -83,6 +83,7 @@ impl World<'_> {
         let was_leaving = self.conn.is_leaving();
         self.note_deafness();
         let (before, sent) = (self.conn.unsent(&cx!(self)), self.stream.sent.len());
+        self.most_held = self.most_held.max(before);
         let mut socket = Socket { stream: &mut self.stream, dice: &mut self.dice, stingy: self.stingy };
         let action = self.conn.flush(&mut cx!(self), &mut socket);
         let took = self.stream.sent.len() - sent;

@@ -42,7 +42,7 @@ pub struct World<'d> {
     pub(super) closed: bool,
     /// Frames that the connection has counted so far.
     pub(super) frames_seen: usize,
-    /// Most bytes that waited in both directions.
+    /// Most bytes that waited in one direction, also in the middle of a turn.
     pub(super) most_held: usize,
     pub(super) log: Option<VecDeque<String>>,
 }
