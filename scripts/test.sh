@@ -42,7 +42,7 @@ fuzzer
 for target in decoder connection; do
   # cargo-fuzz wants the unstable flags of a nightly compiler; the stable one takes them when asked.
   RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz "$target" -- \
-    -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -verbosity=0
+    -max_total_time="$FUZZ_SECONDS" -max_len=3000 -print_final_stats=1 -verbosity=0
 done
 
 say "$DRAINS drains under load"

@@ -62,6 +62,9 @@ pub struct Config {
     pub core_accept_batch: usize,
     /// `TIDEGATE_CORE_MAILBOX`: messages that wait for one worker.
     pub core_mailbox: usize,
+    /// `TIDEGATE_CORE_BUFFER_BYTES`: memory of one worker for unfinished frames and unsent output;
+    /// above, a connection that needs more is ended with OVERLOADED, or as a slow consumer.
+    pub core_buffer_bytes: usize,
     /// `TIDEGATE_BACKLOG`: `listen(2)`'s backlog, for each listener.
     pub backlog: u32,
     /// `TIDEGATE_OUTBOUND_HIGH`: unsent bytes above which a connection is not read.
@@ -123,6 +126,7 @@ impl Default for Config {
             core_read_budget: 256 * 1024,
             core_accept_batch: 256,
             core_mailbox: 4_096,
+            core_buffer_bytes: 512 * 1024 * 1024,
             backlog: 4_096,
             outbound_high: 256 * 1024,
             outbound_low: 64 * 1024,

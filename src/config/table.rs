@@ -169,6 +169,15 @@ pub const SETTINGS: &[Setting] = &[
     ),
     number(
         WORKERS,
+        "TIDEGATE_CORE_BUFFER_BYTES",
+        "536870912",
+        "bytes",
+        (1 << 20, 1 << 40),
+        "Memory of one worker for unfinished frames and unsent output; a connection that needs more is ended.",
+        |c, n| c.core_buffer_bytes = n as usize,
+    ),
+    number(
+        WORKERS,
         "TIDEGATE_CORE_MAILBOX",
         "4096",
         "messages",

@@ -26,6 +26,8 @@ pub(super) struct Buffer {
 #[derive(Debug, Default)]
 pub struct Buffers {
     lent: Slab<Buffer>,
+    /// Bytes of memory in `lent`.
+    held: usize,
     spare: Vec<Vec<u8>>,
 }
 
@@ -40,9 +42,9 @@ impl Buffers {
         self.lent.len()
     }
 
-    /// Bytes in buffers lent out now. Walks them all: for tests and for reports.
+    /// Bytes of memory in buffers lent out now.
     pub fn lent_bytes(&self) -> usize {
-        self.lent.iter().map(|(_, buffer)| buffer.bytes.capacity()).sum()
+        self.held
     }
 
     /// An empty vector, a spare one if there is one.
@@ -59,6 +61,7 @@ impl Buffers {
     }
 
     pub(super) fn lend(&mut self, buffer: Buffer) -> Option<BufferId> {
+        self.held += buffer.bytes.capacity();
         let key = u32::try_from(self.lent.insert(buffer)).ok()?;
         NonZeroU32::new(key.wrapping_add(1)).map(BufferId)
     }
@@ -67,12 +70,19 @@ impl Buffers {
         &self.lent[id.key()]
     }
 
-    pub(super) fn get_mut(&mut self, id: BufferId) -> &mut Buffer {
-        &mut self.lent[id.key()]
+    /// Changes a buffer that is lent out, and keeps the books right if it grows.
+    pub(super) fn edit<R>(&mut self, id: BufferId, change: impl FnOnce(&mut Buffer) -> R) -> R {
+        let buffer = &mut self.lent[id.key()];
+        let before = buffer.bytes.capacity();
+        let result = change(buffer);
+        self.held = self.held - before + buffer.bytes.capacity();
+        result
     }
 
     pub(super) fn take(&mut self, id: BufferId) -> Buffer {
-        self.lent.remove(id.key())
+        let buffer = self.lent.remove(id.key());
+        self.held -= buffer.bytes.capacity();
+        buffer
     }
 
     pub(super) fn give_back(&mut self, id: Option<BufferId>) {

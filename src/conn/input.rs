@@ -129,6 +129,10 @@ impl Connection {
         }
         bytes.extend_from_slice(std::mem::take(&mut input));
         self.tail = cx.buffers.lend(Buffer { bytes, done, since });
+        if cx.buffers.lent_bytes() > cx.rules.buffer_bytes {
+            cx.stats.overloaded.add(1);
+            self.fail(cx, ErrorCode::Overloaded); // what is kept was not accepted: safe to send elsewhere
+        }
     }
 
     /// After EOF, once all that came before it is parsed, nothing more will be accepted.

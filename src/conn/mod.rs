@@ -147,6 +147,8 @@ pub struct Rules {
     pub outbound_low: usize,
     /// Unsent bytes above which the connection is cut.
     pub outbound_max: usize,
+    /// Bytes of the worker's buffers above which nothing more is kept for anybody.
+    pub buffer_bytes: usize,
 }
 
 impl From<&Config> for Rules {
@@ -165,6 +167,7 @@ impl From<&Config> for Rules {
             outbound_high: config.outbound_high,
             outbound_low: config.outbound_low,
             outbound_max: config.outbound_max,
+            buffer_bytes: config.core_buffer_bytes,
         }
     }
 }

@@ -112,9 +112,10 @@ impl Connection {
         let mut error = Vec::new();
         ErrorReply::new(ErrorCode::SlowConsumer, Command(0), ErrorCode::SlowConsumer.text()).encode(&mut error, 0);
         if let Some(id) = self.queue {
-            let buffer = cx.buffers.get_mut(id);
-            buffer.bytes.extend_from_slice(&error);
-            buffer.since = cx.now;
+            cx.buffers.edit(id, |buffer| {
+                buffer.bytes.extend_from_slice(&error);
+                buffer.since = cx.now;
+            });
         }
         cx.buffers.give_back(self.tail.take());
         self.flags.set(Flags::PAUSED, false);
@@ -126,22 +127,11 @@ impl Connection {
     /// Drops queued frames that have not begun to go out, and with `all` also the one that has.
     pub(super) fn discard_unsent(&mut self, cx: &mut Cx<'_>, all: bool) -> Unsent {
         let Some(id) = self.queue else { return Unsent::default() };
-        let buffer = cx.buffers.get_mut(id);
-        let mut unsent = Unsent::default();
-        let mut keep = buffer.bytes.len();
-        for (start, header) in Frames::of(&buffer.bytes) {
-            let begun = start < buffer.done;
-            if start + header.frame_len() <= buffer.done || (begun && !all) {
-                continue;
-            }
-            keep = keep.min(start);
-            match header.cmd {
-                Command::ERROR if answers_request(&header, &buffer.bytes[start..]) => unsent.failed += 1,
-                Command::ERROR | Command::PING | Command::GOAWAY | Command::MESSAGE => {}
-                _ => unsent.answered += 1,
-            }
-        }
-        buffer.bytes.truncate(keep);
+        let unsent = cx.buffers.edit(id, |buffer| {
+            let (unsent, keep) = count_unsent(buffer, all);
+            buffer.bytes.truncate(keep);
+            unsent
+        });
         if all {
             cx.buffers.give_back(self.queue.take());
         }
@@ -158,8 +148,7 @@ impl Connection {
 
     fn hold_behind_queue(&mut self, cx: &mut Cx<'_>) {
         let Some(id) = self.queue else { return };
-        let buffer = cx.buffers.get_mut(id);
-        buffer.bytes.extend_from_slice(cx.out);
+        cx.buffers.edit(id, |buffer| buffer.bytes.extend_from_slice(cx.out));
         cx.out.clear();
     }
 
@@ -181,24 +170,26 @@ impl Connection {
 
     fn write_queue(&mut self, cx: &mut Cx<'_>, sink: &mut impl Sink) {
         let Some(id) = self.queue else { return };
-        let buffer = cx.buffers.get_mut(id);
+        let buffer = cx.buffers.get(id);
         let took = match sink.write(&buffer.bytes[buffer.done..]) {
             Written::Gone => return self.handle_lost(cx),
             Written::Took(took) => took,
         };
         cx.stats.bytes_out.add(took as u64);
-        buffer.done += took;
-        if buffer.done == buffer.bytes.len() {
+        if buffer.done + took == buffer.bytes.len() {
             return cx.buffers.give_back(self.queue.take());
         }
-        if took > 0 {
-            buffer.since = cx.now;
-        }
-        if buffer.done > buffer.bytes.len() / 2 {
-            let front = last_boundary(&buffer.bytes, buffer.done);
-            buffer.bytes.drain(..front);
-            buffer.done -= front;
-        }
+        cx.buffers.edit(id, |buffer| {
+            buffer.done += took;
+            if took > 0 {
+                buffer.since = cx.now;
+            }
+            if buffer.done > buffer.bytes.len() / 2 {
+                let front = last_boundary(&buffer.bytes, buffer.done);
+                buffer.bytes.drain(..front);
+                buffer.done -= front;
+            }
+        });
         self.check_bound(cx);
     }
 
@@ -207,7 +198,8 @@ impl Connection {
             let buffer = cx.buffers.get(id);
             buffer.bytes.len() - buffer.done
         });
-        if queued > cx.rules.outbound_max && !self.is_leaving() {
+        let too_much = queued > cx.rules.outbound_max || cx.buffers.lent_bytes() > cx.rules.buffer_bytes;
+        if too_much && !self.is_leaving() {
             self.give_up_sending(cx);
         }
     }
@@ -234,6 +226,26 @@ impl Iterator for Frames<'_> {
         self.at += header.frame_len();
         Some((start, header))
     }
+}
+
+/// The answers in a queue whose frames have not begun to go out, or with `all` have not gone out
+/// whole, and how many bytes are in front of the first of these frames.
+fn count_unsent(buffer: &Buffer, all: bool) -> (Unsent, usize) {
+    let mut unsent = Unsent::default();
+    let mut keep = buffer.bytes.len();
+    for (start, header) in Frames::of(&buffer.bytes) {
+        let begun = start < buffer.done;
+        if start + header.frame_len() <= buffer.done || (begun && !all) {
+            continue;
+        }
+        keep = keep.min(start);
+        match header.cmd {
+            Command::ERROR if answers_request(&header, &buffer.bytes[start..]) => unsent.failed += 1,
+            Command::ERROR | Command::PING | Command::GOAWAY | Command::MESSAGE => {}
+            _ => unsent.answered += 1,
+        }
+    }
+    (unsent, keep)
 }
 
 /// Whether this ERROR of our own answers a request. One about the connection has `seq` 0; but so may

@@ -153,3 +153,28 @@ fn a_broken_stream_counts_the_answers_that_did_not_go_out() {
     let stats = bench.close();
     assert_eq!((stats.undelivered.get(), stats.connections_lost.get()), (2, 1));
 }
+
+#[test]
+fn a_worker_whose_buffers_are_full_keeps_no_more_of_anybodys_frames() {
+    let mut bench = Bench::ready();
+    bench.rules.buffer_bytes = 1_000;
+    let long = frame(2, Command::ECHO, &[0; 4_000]);
+    bench.receive(&long[..500]);
+    assert!(bench.conn.is_ready(), "there is room for these");
+    assert_eq!(bench.buffers.lent(), 1);
+    bench.receive(&long[500..2_500]);
+    assert_eq!((bench.buffers.lent(), bench.buffers.lent_bytes()), (0, 0));
+    assert_eq!(bench.told().last(), Some(&(Said::Error(ErrorCode::Overloaded), 0)));
+}
+
+#[test]
+fn a_worker_whose_buffers_are_full_keeps_no_more_output_either() {
+    let mut bench = full();
+    bench.rules.buffer_bytes = 1_500;
+    bench.receive(&requests(2..=4));
+    assert!(bench.conn.is_leaving());
+    bench.wire.room = usize::MAX;
+    bench.flush();
+    assert_eq!(bench.told(), [(Said::Error(ErrorCode::SlowConsumer), 0)]);
+    assert_eq!(bench.close().undelivered.get(), 3);
+}

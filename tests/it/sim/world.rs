@@ -367,5 +367,6 @@ fn any_rules(dice: &mut Dice<'_>) -> Rules {
         outbound_high,
         outbound_low: dice.pick(&[0, outbound_high / 4, outbound_high]),
         outbound_max: dice.pick(&[outbound_high, outbound_high + 5_000, 1 << 20]),
+        buffer_bytes: usize::MAX,
     }
 }
