@@ -266,6 +266,11 @@ impl Connection {
         self.noticed.is_some()
     }
 
+    /// Whether a PING went out and nothing was heard since.
+    pub fn awaits_sign_of_life(&self) -> bool {
+        self.flags.has(Flags::PINGED)
+    }
+
     /// Requests accepted and not yet answered.
     pub fn in_flight(&self) -> u16 {
         self.in_flight

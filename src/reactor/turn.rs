@@ -135,7 +135,8 @@ impl Reactor {
             return self.remove(token, action, settled);
         }
         let slot = &self.conns[key];
-        // A steady connection's only timer is its heartbeat's, which moves later by itself.
+        // A steady connection's only timer is its heartbeat's, which moves later by itself. One that
+        // answers a PING was to be IDLE later than its next heartbeat is due.
         if !before.steady || !Standing::of(&slot.conn).steady {
             self.deadlines.lower(key, slot.conn.next_deadline(&self.wire.rules, &self.wire.buffers));
         }
@@ -163,7 +164,7 @@ impl Reactor {
 /// What of a connection the worker keeps books about.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
-    /// Nothing is due on it but a heartbeat.
+    /// Nothing is due on it but its next heartbeat.
     steady: bool,
     /// Nothing more is accepted on it.
     leaving: bool,
@@ -171,6 +172,9 @@ struct Standing {
 
 impl Standing {
     fn of(conn: &Connection) -> Standing {
-        Standing { steady: conn.is_ready() && conn.is_bare(), leaving: conn.is_leaving() }
+        Standing {
+            steady: conn.is_ready() && conn.is_bare() && !conn.awaits_sign_of_life(),
+            leaving: conn.is_leaving(),
+        }
     }
 }
