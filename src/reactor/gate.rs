@@ -129,6 +129,11 @@ impl Reactor {
         !self.gate.listeners.iter().any(|(_, ready)| *ready)
     }
 
+    /// Whether nobody can be accepted for now, for want of descriptors or of room.
+    pub(crate) fn accepting_is_paused(&self) -> bool {
+        self.gate.paused_until.is_some()
+    }
+
     /// Closes the listeners.
     pub(crate) fn close_listeners(&mut self) {
         self.gate.listeners.clear();

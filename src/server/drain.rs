@@ -49,6 +49,9 @@ pub(crate) struct DrainRun {
     pub timeline: Timeline,
     worker: usize,
     workers: usize,
+    /// Descriptors had run out when the gate was to be closed: whoever waits in the backlog comes in,
+    /// and is told to go, as others leave.
+    gate_ajar: bool,
 }
 
 /// A drain that has come to its end.
@@ -60,7 +63,7 @@ pub(crate) struct Drained {
 
 impl DrainRun {
     pub fn new(worker: usize, workers: usize) -> DrainRun {
-        DrainRun { phase: Phase::Serving, timeline: Timeline::default(), worker, workers }
+        DrainRun { phase: Phase::Serving, timeline: Timeline::default(), worker, workers, gate_ajar: false }
     }
 
     /// When [`DrainRun::step`] has something to do, if nothing happens before.
@@ -104,6 +107,9 @@ impl DrainRun {
     fn advance(&mut self, reactor: &mut Reactor, drain: &Drain, plan: &Plan) {
         let now = Instant::now();
         let elapsed = now.duration_since(plan.begun);
+        if self.gate_ajar && matches!(self.phase, Phase::Finish | Phase::Flush) {
+            self.let_the_rest_in(reactor, plan.left_ms(now));
+        }
         match &mut self.phase {
             Phase::Serving => {
                 reactor.begin_drain();
@@ -116,8 +122,13 @@ impl DrainRun {
                 self.phase = Phase::Gate { settled_at };
             }
             // The last look comes after the settling: what it finds was in the backlog by then.
-            Phase::Gate { settled_at } if reactor.empty_backlogs() && now >= *settled_at => {
-                reactor.close_listeners();
+            Phase::Gate { settled_at }
+                if (reactor.empty_backlogs() || reactor.accepting_is_paused()) && now >= *settled_at =>
+            {
+                self.gate_ajar = reactor.accepting_is_paused();
+                if !self.gate_ajar {
+                    reactor.close_listeners();
+                }
                 self.timeline.gate = elapsed;
                 let slots = reactor.slots();
                 self.phase = Phase::Notice { from: now, until: now + plan.notice, slots, next: 0 };
@@ -153,12 +164,21 @@ impl DrainRun {
                 self.timeline.finish = elapsed;
                 self.phase = Phase::Flush;
             }
-            Phase::Flush if reactor.connections() == 0 && reactor.in_flight() == 0 => {
+            Phase::Flush if reactor.connections() == 0 && reactor.in_flight() == 0 && !self.gate_ajar => {
                 self.timeline.flush = elapsed;
                 drain.worker_is_idle();
                 self.phase = Phase::Idle;
             }
             _ => {}
+        }
+    }
+
+    /// Takes as many out of the backlog as there are descriptors for, and tells them to go.
+    fn let_the_rest_in(&mut self, reactor: &mut Reactor, left_ms: u32) {
+        self.gate_ajar = !reactor.empty_backlogs();
+        reactor.finish(0..reactor.slots(), left_ms, |_| 0);
+        if !self.gate_ajar {
+            reactor.close_listeners();
         }
     }
 
