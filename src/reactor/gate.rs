@@ -46,6 +46,11 @@ impl Gate {
         }
     }
 
+    /// Every listener may have connections.
+    pub fn all_ready(&mut self) {
+        self.listeners.iter_mut().for_each(|(_, ready)| *ready = true);
+    }
+
     /// Whether there is something to accept now.
     pub fn is_ready(&self) -> bool {
         self.paused_until.is_none() && self.listeners.iter().any(|(_, ready)| *ready)
@@ -124,7 +129,7 @@ impl Reactor {
 
     /// Takes everybody out of the backlogs. Returns whether they are empty.
     pub(crate) fn empty_backlogs(&mut self) -> bool {
-        self.gate.listeners.iter_mut().for_each(|(_, ready)| *ready = true);
+        self.gate.all_ready();
         self.accept();
         !self.gate.listeners.iter().any(|(_, ready)| *ready)
     }

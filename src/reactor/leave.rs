@@ -97,6 +97,7 @@ impl Reactor {
         self.run_queue.clear();
         self.dirty.clear();
         self.hub.evicted.clear();
+        self.look_everywhere();
         self.leaving = self.conns.iter().filter(|(_, slot)| slot.conn.is_leaving()).count();
         let cuts = self.cut_all();
         // The step that panicked may have counted by half.

@@ -180,6 +180,14 @@ impl Reactor {
         Ok(())
     }
 
+    /// After a panic: what the poll told, or the mailbox, may have been half dealt with, and no edge
+    /// tells of it again.
+    pub(super) fn look_everywhere(&mut self) {
+        self.mail_left = true;
+        self.signalled = true;
+        self.gate.all_ready();
+    }
+
     /// Room for the events of one poll.
     pub fn events() -> Events {
         Events::with_capacity(EVENTS_PER_POLL)
