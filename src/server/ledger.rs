@@ -33,7 +33,7 @@ pub struct Ledger {
     pub cuts: Vec<Cut>,
     /// How many more were.
     pub cuts_unnamed: u64,
-    /// Workers that did not report by the end, whose counts are not in here.
+    /// Workers that did not report by the end: what they had in hand counts as cut.
     pub missing_workers: Vec<usize>,
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for Ledger {
             line(f, "", format!("and {} more", n(self.cuts_unnamed)))?;
         }
         for worker in &self.missing_workers {
-            line(f, "missing", format!("worker {worker} did not report: what it served is not counted here"))?;
+            line(f, "missing", format!("worker {worker} did not report: what it had in hand is cut"))?;
         }
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Ledger {
             return format!("{} cut: {account}.", was(self.cut, "request"));
         }
         if !self.missing_workers.is_empty() {
-            return format!("{} missing: of the others, {account}.", was(self.missing_workers.len() as u64, "worker"));
+            return format!("{} missing: {account}.", was(self.missing_workers.len() as u64, "worker"));
         }
         if self.connections_cut > 0 {
             return format!("No request was lost, but {} cut: {account}.", was(self.connections_cut, "connection"));

@@ -160,17 +160,20 @@ impl Shared {
     fn ledger(&self, missing: &[usize]) -> Ledger {
         let mut ledger = Ledger::default();
         for (index, stats) in self.stats.iter().enumerate() {
-            ledger.accepted += stats.accepted.get();
-            ledger.answered += stats.answered.get();
-            ledger.failed += stats.failed.get();
-            ledger.cut += stats.cut.get();
+            let (answered, failed, cut) = (stats.answered.get(), stats.failed.get(), stats.cut.get());
+            let accepted = stats.accepted.get();
+            ledger.accepted += accepted;
+            ledger.answered += answered;
+            ledger.failed += failed;
+            ledger.cut += cut;
             ledger.connections += stats.connections_accepted.get();
             ledger.refused += stats.connections_refused.get();
             ledger.connections_cut += stats.drain_cuts.get();
             ledger.undelivered += stats.undelivered.get();
             ledger.bytes_unacked += stats.bytes_unacked.get();
             if missing.contains(&index) {
-                ledger.cut += stats.in_flight.get();
+                // Also the request whose handler it hangs in, which is not among those in flight.
+                ledger.cut += accepted.saturating_sub(answered + failed + cut);
                 ledger.connections_cut += stats.connections_open.get();
             }
         }
