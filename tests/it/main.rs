@@ -1,3 +1,12 @@
 //! Every integration test, in one binary.
 
+mod auth;
+mod drain;
+mod limits;
+mod process;
+mod protocol;
+mod services;
+mod sessions;
 mod sim;
+mod support;
+mod workers;

@@ -1,0 +1,27 @@
+//! What the tests share: servers on ports of the system's choosing, raw clients, whole processes.
+
+mod client;
+mod http;
+mod latch;
+mod process;
+mod server;
+
+use std::time::{Duration, Instant};
+
+pub use client::{Client, Got, Reply, extension, frame, frame_v2};
+pub use http::{get, post};
+pub use latch::Latch;
+pub use process::{Process, audit};
+pub use server::{config, on_worker, start, sum};
+
+/// How long anything may take before it counts as hung.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what no event tells of, a counter for instance.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,191 @@
+//! A worker's panic, a worker that hangs, and what the others notice of it: nothing.
+
+use std::time::Duration;
+
+use tidegate::config::Config;
+use tidegate::proto::message::session_put_payload;
+use tidegate::proto::{Command, GoAwayReason, GoAwayStage};
+
+use crate::support::{Client, Latch, audit, config, on_worker, start, sum, until};
+
+const SLOW: Command = Command(0x20);
+
+#[test]
+fn a_workers_panic_cuts_its_own_connections_and_its_core_is_served_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let latch = Latch::new();
+    let held = latch.clone();
+    let (server, _) = start(Config { data_dir: Some(dir.path().to_owned()), ..config() }, |b| {
+        b.route_blocking(SLOW.0, move |_, responder| {
+            held.pass();
+            responder.reply(b"");
+        })
+    });
+    let mut other = on_worker(&server, 1);
+    other.auth(b"");
+    let others = other.request(SLOW, b"");
+    let mut lost = on_worker(&server, 0);
+    let session = lost.auth(b"").session;
+    lost.call(Command::SESSION_PUT, &session_put_payload(b"k", b"v").unwrap());
+    lost.request(SLOW, b"");
+    latch.wait_for(2);
+    let peer = lost.stream.local_addr().unwrap();
+    server.panic_worker(0);
+    lost.expect_reset();
+    other.assert_alive();
+    latch.open();
+    other.expect_reply(others, SLOW);
+    for worker in [0, 1] {
+        let mut again = on_worker(&server, worker);
+        assert!(again.resume(b"", session).resumed, "on worker {worker}");
+        assert_eq!(again.call(Command::SESSION_GET, b"k"), b"v");
+        again.half_close();
+        again.expect_eof();
+    }
+    other.half_close();
+    other.expect_eof();
+    server.drain();
+    let ended = server.wait();
+    let ledger = &ended.ledger;
+    assert!(ledger.balanced(), "{ledger}");
+    assert_eq!((ledger.cut, ledger.connections_cut, ended.exit_code()), (1, 1, 3));
+    let cut = &ledger.cuts[0];
+    assert_eq!((cut.worker, cut.requests, cut.reason.as_str()), (0, 1, "worker_panic"));
+    assert_eq!((cut.peer.clone(), cut.principal.as_deref()), (Some(peer.to_string()), Some("anonymous")));
+    let lines = audit(dir.path());
+    let panics: Vec<_> = lines.iter().filter(|line| line["event_type"] == "worker_panic").collect();
+    assert_eq!(panics.len(), 1);
+    assert!(panics[0]["worker"] == 0 && panics[0]["message"].as_str().unwrap().contains("asked this worker"));
+}
+
+#[test]
+fn a_worker_that_panics_again_and_again_is_started_again_and_again() {
+    let (server, _) = start(config(), |b| b);
+    let mut other = on_worker(&server, 1);
+    other.auth(b"");
+    // One more than are started anew without a rest.
+    for panics in 1..=4 {
+        let mut client = on_worker(&server, 0);
+        client.auth(b"");
+        client.assert_alive();
+        server.panic_worker(0);
+        client.expect_reset();
+        until("the panic is counted", || sum(&server, |s| &s.worker_panics) == panics);
+        other.assert_alive();
+    }
+    let mut client = on_worker(&server, 0);
+    client.auth(b"");
+    client.half_close();
+    client.expect_eof();
+    other.half_close();
+    other.expect_eof();
+    server.drain();
+    let ledger = server.wait().ledger;
+    assert!(ledger.balanced(), "{ledger}");
+    assert_eq!((ledger.connections_cut, ledger.cut, ledger.cuts.len()), (4, 0, 4));
+}
+
+#[test]
+fn what_other_workers_asked_of_a_panicking_one_is_still_answered() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let (server, _) = start(config(), |b| {
+        b.route(SLOW.0, move |_, responder| {
+            held.pass();
+            responder.reply(b"");
+        })
+    });
+    let mut home = on_worker(&server, 0);
+    let session = home.auth(b"").session;
+    drop(home);
+    let mut remote = on_worker(&server, 1);
+    assert!(remote.resume(b"", session).resumed);
+    remote.call(Command::SESSION_PUT, &session_put_payload(b"k", b"v").unwrap());
+    let mut holding = on_worker(&server, 0);
+    holding.auth(b"");
+    holding.request(SLOW, b"");
+    latch.wait_for(1);
+    // While worker 0 is held up, its mailbox gets the word to panic and, behind it, a question.
+    server.panic_worker(0);
+    let question = remote.request(Command::SESSION_GET, b"k");
+    // Answered here, behind the question: that one is in the mailbox by now.
+    remote.assert_alive();
+    latch.open();
+    assert_eq!(remote.expect_reply(question, Command::SESSION_GET), b"v");
+}
+
+#[test]
+fn a_worker_that_hangs_in_a_handler_is_named_and_its_requests_are_cut() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let config = Config { drain_timeout: Duration::from_millis(300), ..config() };
+    let (server, _) = start(config, |b| {
+        b.route(SLOW.0, move |_, responder| {
+            held.pass();
+            responder.reply(b"");
+        })
+    });
+    let mut other = on_worker(&server, 1);
+    other.auth(b"");
+    let mut hung = on_worker(&server, 0);
+    hung.auth(b"");
+    hung.request(SLOW, b"");
+    latch.wait_for(1);
+    server.drain();
+    other.expect_goaway(GoAwayStage::Notice, GoAwayReason::Drain);
+    other.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain);
+    other.expect_eof();
+    drop(other);
+    let ended = server.wait();
+    let ledger = &ended.ledger;
+    assert!(ledger.balanced(), "{ledger}");
+    assert_eq!((ledger.missing_workers.as_slice(), ledger.cut, ledger.connections_cut), (&[0][..], 1, 1));
+    assert_eq!(ended.exit_code(), 3);
+    latch.open();
+}
+
+#[test]
+fn a_workers_panic_within_a_drain_does_not_stop_the_drain() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let (server, _) = start(config(), |b| {
+        b.route_blocking(SLOW.0, move |_, responder| {
+            held.pass();
+            responder.reply(b"late");
+        })
+    });
+    let mut kept = on_worker(&server, 1);
+    kept.auth(b"");
+    let mut lost = on_worker(&server, 0);
+    lost.auth(b"");
+    let seq = kept.request(SLOW, b"");
+    lost.request(SLOW, b"");
+    latch.wait_for(2);
+    server.drain();
+    for client in [&mut kept, &mut lost] {
+        client.expect_goaway(GoAwayStage::Notice, GoAwayReason::Drain);
+        client.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain);
+    }
+    server.panic_worker(0);
+    lost.expect_reset();
+    latch.open();
+    assert_eq!(kept.expect_reply(seq, SLOW), b"late");
+    kept.expect_eof();
+    drop(kept);
+    let ended = server.wait();
+    assert!(ended.ledger.balanced() && ended.ledger.missing_workers.is_empty(), "{}", ended.ledger);
+    assert_eq!((ended.ledger.cut, ended.exit_code()), (1, 3));
+}
+
+#[test]
+fn a_panic_of_every_worker_leaves_a_server_that_serves() {
+    let (server, address) = start(config(), |b| b);
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::ready(address).0).collect();
+    server.panic_worker(0);
+    server.panic_worker(1);
+    clients.iter_mut().for_each(Client::expect_reset);
+    until("both are back", || sum(&server, |s| &s.worker_panics) == 2);
+    for _ in 0..8 {
+        Client::ready(address).0.assert_alive();
+    }
+}
