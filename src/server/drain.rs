@@ -198,11 +198,13 @@ struct Spread {
 }
 
 impl Spread {
+    /// In each group of as many milliseconds as there are workers, each worker has its own one: how
+    /// many connections the others have does not matter.
     fn delay_ms(&self, slot: usize) -> u32 {
-        let place = (slot * self.workers + self.worker) as u64;
-        let places = ((self.slots * self.workers) as u64).max(1);
         let over_ms = self.over.as_millis().min(u128::from(u32::MAX)) as u64;
-        (place.min(places) * over_ms / places) as u32
+        let (slots, workers) = (self.slots.max(1) as u64, self.workers.max(1) as u64);
+        let group = (slot as u64).min(slots) * (over_ms / workers) / slots;
+        (group * workers + self.worker as u64).min(over_ms) as u32
     }
 }
 
@@ -212,15 +214,18 @@ mod tests {
 
     #[test]
     fn every_connection_of_every_worker_has_its_own_time_to_reconnect() {
-        let over = Duration::from_secs(1);
-        let mut delays: Vec<u32> = (0..2)
+        // Workers have as many connections as they happen to have.
+        let slots = [40, 120, 7];
+        let mut delays: Vec<u32> = (0..slots.len())
             .flat_map(|worker| {
-                let spread = Spread { worker, workers: 2, slots: 100, over };
-                (0..100).map(move |slot| spread.delay_ms(slot)).collect::<Vec<_>>()
+                let spread =
+                    Spread { worker, workers: slots.len(), slots: slots[worker], over: Duration::from_secs(1) };
+                (0..slots[worker]).map(move |slot| spread.delay_ms(slot)).collect::<Vec<_>>()
             })
             .collect();
         delays.sort_unstable();
         delays.dedup();
-        assert_eq!((delays.len(), delays[0], delays[199]), (200, 0, 995));
+        assert_eq!((delays.len(), delays[0]), (167, 0));
+        assert!(delays[166] > 980 && delays[166] <= 1_000, "over the whole of it: {}", delays[166]);
     }
 }
