@@ -1,0 +1,7 @@
+//! What the binaries of this crate share: epoll, sockets, loads, and what a process has cost.
+
+pub mod cost;
+pub mod exchange;
+pub mod load;
+pub mod net;
+pub mod poller;

@@ -1,0 +1,98 @@
+# shellcheck shell=bash
+# Sourced by the scripts here: builds, starts processes, and ends those that it started.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+peers=$root/benches/peers/target/release
+tidegate=${TIDEGATE:-$root/target/release/tidegate}
+work=$(mktemp -d)
+started=()
+
+# Whatever happens, what was started is ended, by its own id, and the temporary files go.
+clean_up() {
+  local code=$? pid
+  trap - EXIT
+  for pid in "${started[@]}"; do
+    if kill -TERM "$pid" 2>/dev/null; then
+      wait "$pid" 2>/dev/null || true
+    fi
+  done
+  rm -rf "$work"
+  exit "$code"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+fail() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# build: the server, unless TIDEGATE names one, and what measures it.
+build() {
+  if [[ -z ${TIDEGATE:-} ]]; then
+    cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml"
+  fi
+  cargo build --quiet --release --locked --manifest-path "$root/benches/peers/Cargo.toml"
+}
+
+# start NAME COMMAND...: runs it in the background; its id is in $pid, its first line in $line, and
+# the rest of its output can be read from descriptor $out. Errors go to $work/NAME.err.
+start() {
+  local name=$1
+  shift
+  rm -f "$work/$name.pipe"
+  mkfifo "$work/$name.pipe"
+  "$@" >"$work/$name.pipe" 2>"$work/$name.err" </dev/null &
+  pid=$!
+  started+=("$pid")
+  exec {out}<"$work/$name.pipe"
+  IFS= read -r -t 20 line <&"$out" || {
+    cat "$work/$name.err" >&2
+    fail "$name said nothing: it did not start"
+  }
+}
+
+# ended PID: it was waited for; there is nothing left to end.
+ended() {
+  local gone=$1 pid left=()
+  for pid in "${started[@]}"; do
+    [[ $pid == "$gone" ]] || left+=("$pid")
+  done
+  started=("${left[@]}")
+}
+
+# start_tidegate DATA_DIR: the server, settings from the environment; its address is in $address.
+start_tidegate() {
+  TIDEGATE_LISTEN=127.0.0.1:0 TIDEGATE_ADMIN=off TIDEGATE_LOG=${TIDEGATE_LOG:-warn} TIDEGATE_DATA_DIR=$1 \
+    start tidegate "$tidegate" serve
+  [[ $line =~ ^tidegate\ [^\ ]+\ listens\ on\ ([^\;,]+) ]] || fail "no address in tidegate's first line: $line"
+  address=${BASH_REMATCH[1]}
+}
+
+# field NAME LINE: the value of NAME=value in LINE.
+field() {
+  [[ " $2 " =~ \ $1=([^ ]*)\  ]] || fail "no $1 in: $2"
+  printf '%s\n' "${BASH_REMATCH[1]}"
+}
+
+# of_numbers WHAT FILE: `median`, `best` (the least) or `most` of the numbers in FILE, one a line.
+of_numbers() {
+  sort -n "$2" | awk -v what="$1" '
+    { n[NR] = $1 }
+    END {
+      if (NR == 0) exit 1
+      if (what == "best") print n[1]
+      else if (what == "most") print n[NR]
+      else print NR % 2 ? n[(NR + 1) / 2] : (n[NR / 2] + n[NR / 2 + 1]) / 2
+    }'
+}
+
+# at_most A B: whether the number A is not above B.
+at_most() {
+  awk -v a="$1" -v b="$2" 'BEGIN { exit !(a <= b) }'
+}
+
+ratio() {
+  awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f\n", a / b }'
+}
