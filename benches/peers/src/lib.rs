@@ -1,6 +1,7 @@
 //! What the binaries of this crate share: epoll, sockets, loads, and what a process has cost.
 
 pub mod cost;
+pub mod drain;
 pub mod exchange;
 pub mod load;
 pub mod net;
