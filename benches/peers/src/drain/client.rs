@@ -108,6 +108,8 @@ pub struct Client {
     /// Which client it is.
     pub nth: usize,
     sent: usize,
+    /// Requests after which it says goodbye in its own way.
+    quota: usize,
     /// When the server's EOF was seen.
     ended: Option<Instant>,
 }
@@ -135,7 +137,10 @@ impl Client {
             stream.echo(Command::ECHO, 100);
             stream.goaway();
         }
-        Client { kind, stream, life, session, nth, sent: 0, ended: None }
+        // Every other one stays until a drain shows, so that goodbyes of all kinds meet it.
+        let stays = nth % 2 == 1 && (kind != Kind::Session || life > 0);
+        let quota = if stays { usize::MAX } else { 30 };
+        Client { kind, stream, life, session, nth, sent: 0, quota, ended: None }
     }
 
     /// Whether it has to be driven by the clock, and not only by events.
@@ -216,6 +221,10 @@ impl Client {
     }
 
     fn speak(&mut self, orders: &Orders, random: &mut fastrand::Rng) {
+        if self.stream.noticed && self.quota == usize::MAX {
+            // Some of these goodbyes cross the final GOAWAY, which ends the notice.
+            self.quota = self.sent.saturating_add(random.usize(0..4_000));
+        }
         match self.kind {
             Kind::Fast | Kind::Rude | Kind::Late | Kind::Stubborn => self.pipeline(Command::ECHO, 32, 600, random),
             Kind::Slow => self.pipeline(Command::ECHO, 96, 4096, random),
@@ -234,19 +243,19 @@ impl Client {
             }
             Kind::HalfFrame => self.stop_half_way(),
             Kind::HalfAuth | Kind::Arriving => {}
-            Kind::Bye if self.sent >= 30 => {
+            Kind::Bye if self.sent >= self.quota => {
                 self.stream.request(Command::BYE, b"", Expect::Bytes(b""));
                 self.stream.said_goaway = true;
             }
-            Kind::Eof if self.sent >= 30 && self.stream.unwritten() == 0 => {
+            Kind::Eof if self.sent >= self.quota && self.stream.unwritten() == 0 => {
                 self.stream.said_goaway = true;
                 if self.stream.half_close().is_err() {
                     self.stream.reset = true;
                 }
             }
-            Kind::Asked if self.sent >= 20 => self.stream.goaway(),
+            Kind::Asked if self.sent >= self.quota => self.stream.goaway(),
             Kind::Bye | Kind::Eof | Kind::Asked => {
-                let left = 30 - self.sent.min(30);
+                let left = self.quota - self.sent.min(self.quota);
                 self.pipeline(Command::ECHO, left.min(8), 200, random);
             }
             Kind::Session => self.use_session(random),
@@ -295,7 +304,7 @@ impl Client {
             }
             return;
         }
-        if self.sent >= 200 {
+        if self.sent >= self.quota {
             return self.stream.goaway();
         }
         while self.stream.in_flight() < 8 {
