@@ -132,6 +132,7 @@ impl Builder {
             mailboxes: assembly.mailboxes.clone(),
             stats: assembly.stats.clone(),
             lost: (0..config.workers).map(|_| AtomicBool::new(false)).collect(),
+            #[cfg(feature = "admin")]
             service_id: config.service_id.clone(),
         });
         let workers =

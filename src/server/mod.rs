@@ -73,6 +73,7 @@ pub(crate) struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     stats: Vec<Arc<WorkerStats>>,
     lost: Vec<AtomicBool>,
+    #[cfg(feature = "admin")]
     service_id: String,
 }
 
