@@ -5,6 +5,7 @@ mod drain;
 mod limits;
 mod process;
 mod protocol;
+mod restart;
 mod services;
 mod sessions;
 mod sim;
