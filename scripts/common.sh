@@ -31,9 +31,17 @@ fail() {
 # build: the server, unless TIDEGATE names one, and what measures it.
 build() {
   if [[ -z ${TIDEGATE:-} ]]; then
-    cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml"
+    compile "$root/Cargo.toml"
   fi
-  cargo build --quiet --release --locked --manifest-path "$root/benches/peers/Cargo.toml"
+  compile "$root/benches/peers/Cargo.toml"
+}
+
+# Its messages are of interest only when it fails.
+compile() {
+  cargo build --quiet --release --locked --manifest-path "$1" 2>"$work/build.err" || {
+    cat "$work/build.err" >&2
+    fail "$1 does not build"
+  }
 }
 
 # start NAME COMMAND...: runs it in the background; its id is in $pid, its first line in $line, and

@@ -227,7 +227,8 @@ impl Client {
         }
         match self.kind {
             Kind::Fast | Kind::Rude | Kind::Late | Kind::Stubborn => self.pipeline(Command::ECHO, 32, 600, random),
-            Kind::Slow => self.pipeline(Command::ECHO, 96, 4096, random),
+            // More than the kernel keeps for a connection, so that the server has to keep the rest.
+            Kind::Slow => self.pipeline(Command::ECHO, 1_200, 8_192, random),
             Kind::Application => self.pipeline(orders.command, 8, 100, random),
             Kind::Polite => {
                 self.pipeline(Command::ECHO, 16, 300, random);

@@ -56,6 +56,8 @@ pub struct Stream {
     /// We have said that we send no more requests.
     pub said_goaway: bool,
     out: Vec<u8>,
+    /// How much of `out` is written.
+    done: usize,
     written: u64,
     /// The last bytes queued are a frame that will never be whole: nothing can follow them.
     stuck: bool,
@@ -81,6 +83,7 @@ impl Stream {
             reset: false,
             said_goaway: false,
             out: Vec::new(),
+            done: 0,
             written: 0,
             stuck: false,
             requests: VecDeque::new(),
@@ -146,7 +149,7 @@ impl Stream {
 
     /// Bytes queued that the socket has not taken.
     pub fn unwritten(&self) -> usize {
-        self.out.len()
+        self.out.len() - self.done
     }
 
     /// Requests answered until now.
@@ -172,16 +175,20 @@ impl Stream {
 
     /// Writes what the socket takes.
     pub fn write(&mut self) {
-        while !self.out.is_empty() && !self.reset {
-            match rustix::io::write(&self.socket, &self.out) {
+        while self.done < self.out.len() && !self.reset {
+            match rustix::io::write(&self.socket, &self.out[self.done..]) {
                 Ok(took) => {
-                    self.out.drain(..took);
+                    self.done += took;
                     self.written += took as u64;
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
                 Err(_) => self.reset = true,
             }
+        }
+        if self.done == self.out.len() {
+            self.out.clear();
+            self.done = 0;
         }
     }
 
@@ -250,7 +257,7 @@ impl Stream {
     }
 
     fn expect(&mut self, cmd: Command, expect: Expect) {
-        let end = self.written + self.out.len() as u64;
+        let end = self.written + self.unwritten() as u64;
         self.requests.push_back(Request { seq: self.next_seq, cmd, expect, end, answered: false });
         self.next_seq = self.next_seq.wrapping_add(1);
     }
