@@ -70,6 +70,8 @@ impl Connection {
             cx.stats.connections_cut.add(1); // a slow consumer is counted already
         }
         self.end = End::Nothing;
+        // Whoever cuts it has its own reason, and counts it.
+        self.flags.set(Flags::SLOW, false);
         self.reset();
         requests
     }

@@ -68,6 +68,16 @@ impl Connection {
         self.closing()
     }
 
+    /// The peer has stopped taking what the kernel still holds for it: the connection is cut.
+    pub fn give_up_delivery(&mut self, cx: &mut Cx<'_>) {
+        self.give_up_sending(cx);
+    }
+
+    /// Whether it was, or is to be, ended because its peer does not take what it is sent.
+    pub fn is_too_slow(&self) -> bool {
+        self.flags.has(Flags::SLOW)
+    }
+
     /// Keeps the output for a later [`Connection::flush`].
     pub fn hold(&mut self, cx: &mut Cx<'_>) {
         if self.state == State::Closed {
@@ -105,6 +115,7 @@ impl Connection {
         }
         if self.is_leaving() {
             self.lose_owed(cx);
+            self.flags.set(Flags::SLOW, true);
             return self.reset();
         }
         let unsent = self.discard_unsent(cx, false);

@@ -44,6 +44,19 @@ impl Connection {
         }
     }
 
+    /// When the wait for the peer's EOF ends; `None` where there is none, or where the peer was told
+    /// that it is too slow.
+    pub fn linger_deadline(&self, rules: &Rules) -> Option<Millis> {
+        let lingers = self.state == State::Lingering && !self.flags.has(Flags::SLOW);
+        lingers.then(|| self.mark.plus(rules.linger_ms))
+    }
+
+    /// The wait for the peer's EOF begins anew: it has not got everything yet.
+    pub fn linger_on(&mut self, now: Millis) {
+        debug_assert!(self.is_lingering(), "only a wait that has begun goes on");
+        self.mark = now;
+    }
+
     fn check_silence(&mut self, cx: &mut Cx<'_>) {
         if self.flags.has(Flags::PAUSED) {
             return self.restart_silence(cx.now);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::mailbox::Letter;
 use super::pending::Wait;
-use super::tick::Reactor;
+use super::tick::{Reactor, Slot};
 use super::token::ConnToken;
 use crate::conn::{Action, Departure};
 use crate::proto::GoAwayReason;
@@ -58,10 +58,10 @@ impl Reactor {
         self.leaving == self.conns.len()
     }
 
-    /// Ends everything now, by force. Connections that only waited for the peer's EOF are closed
-    /// and not counted: they were served to the end.
+    /// Ends everything now, by force. Connections that only waited for the peer's EOF, with all output
+    /// acknowledged, are closed and not counted: they were served to the end.
     pub(crate) fn cut_all(&mut self) -> Vec<CutConnection> {
-        let mut cuts = Vec::new();
+        let mut cuts = self.take_cuts();
         let now = self.now();
         // An AUTH that waits for its session is its connection's to account for.
         let pending: Vec<_> = self.hub.pending.take_all().into_iter().filter(|p| p.wait != Wait::Claim).collect();
@@ -73,21 +73,31 @@ impl Reactor {
         for key in keys {
             let Some(token) = self.token_at(key) else { continue };
             let slot = &mut self.conns[key];
-            if slot.conn.is_lingering() {
+            if slot.conn.is_lingering() && slot.transport.unacked().unwrap_or(0) == 0 {
                 self.remove(token, Action::Close, false);
                 continue;
             }
             let was_leaving = slot.conn.is_leaving();
             let unsent = slot.conn.cut(&mut self.wire.cx(now));
             self.leaving += usize::from(!was_leaving);
-            self.wire.stats.drain_cuts.add(1);
-            let identity = self.hub.identity(slot.session).map(|(id, principal)| (hex(&id), principal.to_string()));
-            let (session, principal) = identity.unzip();
             let requests = unsent + per_slot.get(&token).copied().unwrap_or(0);
-            cuts.push(CutConnection { peer: slot.transport.peer(), principal, session, requests });
+            cuts.push(self.name_cut(&self.conns[key], requests));
             self.remove(token, Action::Reset, false);
         }
         cuts
+    }
+
+    /// The connections that were cut until now, by the drain's own rules, since the last call.
+    pub(crate) fn take_cuts(&mut self) -> Vec<CutConnection> {
+        std::mem::take(&mut self.cuts)
+    }
+
+    /// One more connection that the drain cuts.
+    pub(super) fn name_cut(&self, slot: &Slot, requests: u64) -> CutConnection {
+        self.wire.stats.drain_cuts.add(1);
+        let identity = self.hub.identity(slot.session).map(|(id, principal)| (hex(&id), principal.to_string()));
+        let (session, principal) = identity.unzip();
+        CutConnection { peer: slot.transport.peer(), principal, session, requests }
     }
 
     /// After a panic: whatever was half done is dropped; sessions, listeners, mailbox and poll stay.

@@ -17,6 +17,8 @@ mod deadlines;
 mod gate;
 mod hub;
 mod leave;
+#[cfg(test)]
+mod linger_tests;
 mod listener;
 mod mail;
 mod mailbox;

@@ -1,6 +1,6 @@
 //! One turn of a worker's loop.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use slab::Slab;
 use super::deadlines::Deadlines;
 use super::gate::Gate;
 use super::hub::{Hub, SessionRef};
+use super::leave::CutConnection;
 use super::mailbox::Inbox;
 use super::serve::Services;
 use super::token::{self, ConnToken, Source};
@@ -50,6 +51,11 @@ pub struct Reactor {
     pub(super) draining: bool,
     /// Connections on which nothing more is accepted.
     pub(super) leaving: usize,
+    /// Connections past their linger time that still take what they were sent: bytes that they have
+    /// not acknowledged, and when that number last fell.
+    pub(super) delivering: HashMap<ConnToken, (u64, Millis)>,
+    /// Connections that a drain has cut before its end, because they took nothing more.
+    pub(super) cuts: Vec<CutConnection>,
     started: Instant,
     mail_left: bool,
     signalled: bool,
@@ -139,6 +145,8 @@ impl Reactor {
             read_budget: config.core_read_budget,
             draining: false,
             leaving: 0,
+            delivering: HashMap::new(),
+            cuts: Vec::new(),
             started: Instant::now(),
             mail_left: false,
             signalled: false,

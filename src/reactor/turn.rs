@@ -94,12 +94,42 @@ impl Reactor {
 
     /// Something is due on a connection.
     pub(super) fn handle_timeout(&mut self, token: ConnToken) {
-        self.step(token, |conn, cx| conn.handle_timeout(cx));
+        if !self.keep_delivering(token) {
+            self.step(token, |conn, cx| conn.handle_timeout(cx));
+        }
         let Some(slot) = self.conns.get(token.slot as usize).filter(|s| s.generation == token.generation) else {
             return;
         };
         let deadline = slot.conn.next_deadline(&self.wire.rules, &self.wire.buffers);
         self.deadlines.set(token.slot as usize, deadline);
+    }
+
+    /// A connection's linger time is up while the kernel still holds output of ours for a peer that
+    /// reads slowly. To close now would be a reset as soon as the peer sends anything, and take that
+    /// output with it: the peer gets time for as long as it takes some of it. When it takes none,
+    /// it is cut, and counted so.
+    fn keep_delivering(&mut self, token: ConnToken) -> bool {
+        let now = self.now();
+        let rules = &self.wire.rules;
+        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) else {
+            return false;
+        };
+        if !slot.conn.linger_deadline(rules).is_some_and(|at| now.reached(at)) {
+            return false;
+        }
+        let unacked = slot.transport.unacked().unwrap_or(0);
+        let (before, moved) = self.delivering.remove(&token).unwrap_or((u64::MAX, now));
+        if unacked == 0 {
+            return false;
+        }
+        let moved = if unacked < before { now } else { moved };
+        if now.since(moved) >= rules.slow_consumer_ms {
+            self.step(token, |conn, cx| conn.give_up_delivery(cx));
+        } else {
+            slot.conn.linger_on(now);
+            self.delivering.insert(token, (unacked, moved));
+        }
+        true
     }
 
     /// Writes what connections were given since their turn: one write each.
@@ -145,8 +175,14 @@ impl Reactor {
     pub(super) fn remove(&mut self, token: ConnToken, action: Action, settled: bool) {
         let mut slot = self.conns.remove(token.slot as usize);
         self.leaving -= usize::from(slot.conn.is_leaving());
+        self.delivering.remove(&token);
         let now = self.now();
+        let undelivered = self.wire.stats.undelivered.get();
         slot.conn.abandon(&mut self.wire.cx(now));
+        if self.draining && slot.conn.is_too_slow() {
+            let requests = self.wire.stats.undelivered.get() - undelivered;
+            self.cuts.push(self.name_cut(&slot, requests));
+        }
         self.hub.release(slot.session, token);
         self.deadlines.set(token.slot as usize, None);
         let stats = &self.wire.stats;

@@ -90,7 +90,7 @@ impl DrainRun {
             let before = std::mem::discriminant(&self.phase);
             self.advance(reactor, drain, plan);
             if matches!(self.phase, Phase::Idle) && drain.all_are_idle() {
-                return Some(Drained { timeline: self.timeline, cuts: Vec::new() });
+                return Some(Drained { timeline: self.timeline, cuts: reactor.take_cuts() });
             }
             if std::mem::discriminant(&self.phase) == before {
                 return None;
