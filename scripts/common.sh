@@ -2,6 +2,7 @@
 # Sourced by the scripts here: builds, starts processes, and ends those that it started.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034 # the scripts use it
 peers=$root/benches/peers/target/release
 tidegate=${TIDEGATE:-$root/target/release/tidegate}
 work=$(mktemp -d)
@@ -75,6 +76,7 @@ start_tidegate() {
   TIDEGATE_LISTEN=127.0.0.1:0 TIDEGATE_ADMIN=off TIDEGATE_LOG=${TIDEGATE_LOG:-warn} TIDEGATE_DATA_DIR=$1 \
     start tidegate "$tidegate" serve
   [[ $line =~ ^tidegate\ [^\ ]+\ listens\ on\ ([^\;,]+) ]] || fail "no address in tidegate's first line: $line"
+  # shellcheck disable=SC2034 # the scripts use it
   address=${BASH_REMATCH[1]}
 }
 

@@ -13,7 +13,9 @@ few=${1:-4000}
 many=${2:-16000}
 budget=${BUDGET:-96}
 limit=$(ulimit -Hn)
-[[ $few =~ ^[1-9][0-9]*$ && $many =~ ^[1-9][0-9]*$ ]] && ((few < many)) || fail "two numbers are wanted, FEW below MANY"
+if [[ ! $few =~ ^[1-9][0-9]*$ || ! $many =~ ^[1-9][0-9]*$ ]] || ((few >= many)); then
+  fail "two numbers are wanted, FEW below MANY"
+fi
 [[ $limit == unlimited ]] || ((many + 100 <= limit)) || fail "$many connections need more than the $limit open files allowed"
 
 build

@@ -105,14 +105,15 @@ fn judge(account: &Path, audit: &Path) -> Result<bool> {
         .ok_or_else(|| Error::other(format!("{}: no shutdown", audit.display())))?;
     let against = account.judge(&shutdown);
     let total = &account.total;
+    let (lost, resets) = account.lost_and_reset();
     println!(
         "connections={} sent={} answered={} safe={} lost={} resets={} refused={} accepted={} failed={} cut={} balanced={} drain_ms={} closed_ms={} verdict={}",
         total.connections,
         total.sent,
         total.answered,
         total.safe_to_retry,
-        total.lost,
-        total.resets,
+        lost,
+        resets,
         account.refused,
         shutdown["accepted"],
         shutdown["failed"],

@@ -63,6 +63,8 @@ kinds! {
     Session = "session", 24;
     /// Calls a command of the application, whether the server has it or not.
     Application = "application", 8;
+    /// Asks for more than the kernel keeps and never reads: it can't be served, and is cut.
+    Deaf = "deaf", 0;
     /// As late, but for ever: it is ended by the server's close.
     Stubborn = "stubborn", 0;
 }
@@ -152,8 +154,9 @@ impl Client {
     pub fn flows(&self) -> bool {
         match self.kind {
             Kind::HalfAuth => self.stream.connected && self.stream.unwritten() == 0,
+            Kind::Deaf => self.stream.connected && self.sent > 0,
             Kind::HalfFrame => self.sent == usize::MAX && self.stream.unwritten() == 0,
-            Kind::Session => self.life > 0 && self.stream.answered() >= 2,
+            Kind::Session => self.life > 1 || (self.life > 0 && self.stream.answered() >= 2),
             _ => self.life > 0 || self.stream.answered() >= 2,
         }
     }
@@ -164,8 +167,8 @@ impl Client {
     }
 
     /// Reads what has come, unless the clock decides when.
-    pub fn handle_readable(&mut self, scratch: &mut [u8]) {
-        if self.kind != Kind::Slow {
+    pub fn handle_readable(&mut self, scratch: &mut [u8], ends: bool) {
+        if self.kind != Kind::Slow && (self.kind != Kind::Deaf || ends) {
             self.stream.read(scratch, usize::MAX);
         }
     }
@@ -228,7 +231,7 @@ impl Client {
         match self.kind {
             Kind::Fast | Kind::Rude | Kind::Late | Kind::Stubborn => self.pipeline(Command::ECHO, 32, 600, random),
             // More than the kernel keeps for a connection, so that the server has to keep the rest.
-            Kind::Slow => self.pipeline(Command::ECHO, 1_200, 8_192, random),
+            Kind::Slow | Kind::Deaf => self.pipeline(Command::ECHO, 1_200, 8_192, random),
             Kind::Application => self.pipeline(orders.command, 8, 100, random),
             Kind::Polite => {
                 self.pipeline(Command::ECHO, 16, 300, random);

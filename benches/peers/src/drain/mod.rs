@@ -116,7 +116,7 @@ impl Run<'_> {
     }
 
     fn begin(&mut self, kind: Kind, slot: usize, life: u32, session: Option<[u8; 16]>) -> Result<()> {
-        let window = (kind == Kind::Slow).then_some(SLOW_WINDOW);
+        let window = matches!(kind, Kind::Slow | Kind::Deaf).then_some(SLOW_WINDOW);
         let socket = net::begin_connect(self.plan.address, self.connects, window)?;
         self.connects += 1;
         self.poller.add(&socket, slot, EDGES)?;
@@ -143,7 +143,7 @@ impl Run<'_> {
             client.stream.write();
         }
         if event.readable {
-            client.handle_readable(&mut self.scratch);
+            client.handle_readable(&mut self.scratch, event.ends);
         }
         self.go_on(event.slot)
     }
@@ -180,7 +180,10 @@ impl Run<'_> {
         client.check_end();
         let again = client.comes_again() && self.drain_seen.is_none();
         let (kind, life, session) = (client.kind, client.life + 1, client.session);
-        let (tally, errors, violations) = client.stream.close();
+        let (tally, errors, mut violations) = client.stream.close();
+        if kind == Kind::Deaf {
+            violations.clear(); // what it did not read is lost, by its own doing
+        }
         self.account.add(kind.name(), &tally, &errors, &violations);
         if again { self.begin(kind, slot, life, session) } else { Ok(()) }
     }
