@@ -5,8 +5,9 @@ use std::time::Duration;
 use tidegate::config::Config;
 use tidegate::proto::message::session_put_payload;
 use tidegate::proto::{Command, GoAwayReason, GoAwayStage};
+use tidegate::server::Server;
 
-use crate::support::{Client, Latch, audit, config, on_worker, start, sum, until};
+use crate::support::{Client, Latch, audit, config, frame, on_worker, pour, start, sum, until};
 
 const SLOW: Command = Command(0x20);
 
@@ -188,4 +189,75 @@ fn a_panic_of_every_worker_leaves_a_server_that_serves() {
     for _ in 0..8 {
         Client::ready(address).0.assert_alive();
     }
+}
+
+/// Fails if the workers' loops turn much more often than timers would have it.
+fn assert_rests(server: &Server, what: &str) {
+    let before = sum(server, |s| &s.ticks);
+    // Measured, not waited for: a loop that spins turns thousands of times in it.
+    std::thread::park_timeout(Duration::from_millis(200));
+    let turns = sum(server, |s| &s.ticks) - before;
+    assert!(turns < 100, "{what}: {turns} turns");
+}
+
+#[test]
+fn a_worker_with_nothing_to_do_does_not_spin_whatever_it_waits_for() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let config = Config {
+        max_in_flight: 2,
+        outbound_low: 1_024,
+        outbound_high: 16 * 1024,
+        linger: Duration::from_secs(60),
+        slow_consumer: Duration::from_secs(60),
+        drain_announce: Duration::from_secs(2),
+        drain_notice: Duration::from_secs(2),
+        ..config()
+    };
+    let (server, address) = start(config, |b| {
+        b.route_blocking(SLOW.0, move |_, responder| {
+            held.pass();
+            responder.reply(b"late");
+        })
+    });
+    assert_rests(&server, "no connection");
+    let (idle, _) = Client::ready(address);
+    let mute = Client::connect(address);
+    assert_rests(&server, "idle connections");
+    let (mut torn, _) = Client::ready(address);
+    torn.send(&frame(2, Command::ECHO, &[1; 1_000])[..500]);
+    assert_rests(&server, "a torn frame");
+    let (mut left, _) = Client::ready(address);
+    left.request(SLOW, b"");
+    left.half_close();
+    latch.wait_for(1);
+    assert_rests(&server, "a handler, its client half-closed");
+    let (mut full, _) = Client::ready(address);
+    (0..9).for_each(|_| {
+        full.request(SLOW, &[1; 30_000]);
+    });
+    latch.wait_for(3);
+    assert_rests(&server, "requests over the limit of those in flight");
+    let (slow, _) = Client::ready(address);
+    pour(&slow, 30_000);
+    assert_rests(&server, "a slow reader");
+    let (mut bye, _) = Client::ready(address);
+    bye.request(Command::BYE, b"");
+    bye.expect_reply(2, Command::BYE);
+    bye.expect_eof();
+    assert_rests(&server, "an EOF that does not come");
+    server.drain();
+    assert_rests(&server, "the announcement");
+    let mut told = idle;
+    told.expect_goaway(GoAwayStage::Notice, GoAwayReason::Drain);
+    assert_rests(&server, "the notice");
+    told.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain);
+    assert_rests(&server, "the finish");
+    latch.open();
+    drop((told, mute, torn, left, full));
+    until("the handlers are done", || sum(&server, |s| &s.in_flight) == 0);
+    assert_rests(&server, "the flush");
+    server.cut();
+    assert!(server.wait().ledger.balanced());
+    drop((slow, bye));
 }

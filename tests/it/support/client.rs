@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use tidegate::proto::{
     AuthReady, Command, ErrorCode, ErrorReply, Extensions, FrameDecoder, GoAway, GoAwayReason, GoAwayStage, MAX_BODY,
@@ -57,6 +58,21 @@ pub fn extension(kind: u8, value: &[u8]) -> Vec<u8> {
     let mut block = Vec::new();
     assert!(Extensions::push(&mut block, kind, value));
     block
+}
+
+/// Sends ECHOs of this many bytes and reads nothing, until the server takes no more.
+pub fn pour(client: &Client, payload: usize) {
+    // Fixed, so that the kernel does not find more and more room.
+    let socket = socket2::SockRef::from(&client.stream);
+    socket.set_send_buffer_size(64 * 1024).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    client.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    for seq in client.seq + 1.. {
+        if (&client.stream).write_all(&frame(seq, Command::ECHO, &vec![1; payload])).is_err() {
+            return;
+        }
+        assert!(seq < 100_000, "it takes everything from a client that reads nothing");
+    }
 }
 
 impl Client {

@@ -8,7 +8,7 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-pub use client::{Client, Got, Reply, extension, frame, frame_v2};
+pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
 pub use http::{get, post};
 pub use latch::Latch;
 pub use process::{Process, audit};
