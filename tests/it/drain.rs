@@ -308,7 +308,8 @@ fn a_slow_reader_gets_every_byte_before_the_half_close() {
         sent += n;
     }
     server.drain();
-    until("the drain has begun", || TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_err());
+    // Time enough for a drain that does not wait for its readers to be over.
+    std::thread::sleep(Duration::from_millis(600));
     let (frames, end) = client.rest();
     assert_eq!(end, Got::Eof);
     let goaways: Vec<GoAway> =
