@@ -157,6 +157,32 @@ fn the_deadline_is_answered_while_the_handler_still_runs_and_its_late_answer_is_
 }
 
 #[test]
+fn a_late_answer_does_not_land_on_the_request_that_came_after() {
+    let (first_latch, second_latch) = (Latch::new(), Latch::new());
+    let held = [first_latch.clone(), second_latch.clone()];
+    let (done_out, done) = mpsc::channel();
+    let done_out = Mutex::new(done_out);
+    let (_server, address) = start(config(), |b| {
+        b.route_blocking(0x20, move |request, responder| {
+            held[usize::from(request.payload()[0])].pass();
+            responder.reply(request.payload());
+            done_out.lock().unwrap().send(()).unwrap();
+        })
+    });
+    let (mut client, _) = Client::ready(address);
+    let first = client.request_v2(A, &extension(ty::DEADLINE, &50u32.to_be_bytes()), &[0]);
+    assert_eq!(client.expect_error(first).0, ErrorCode::DeadlineExceeded);
+    // Takes the place that the first has left.
+    let second = client.request(A, &[1]);
+    second_latch.wait_for(1);
+    first_latch.open();
+    done.recv().unwrap();
+    client.assert_alive();
+    second_latch.open();
+    assert_eq!(client.expect_reply(second, A), [1]);
+}
+
+#[test]
 fn requests_in_flight_are_bounded_and_whoever_pipelines_more_gets_all_answered() {
     const LIMIT: usize = 4;
     const REQUESTS: u32 = 200;

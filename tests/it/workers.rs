@@ -87,6 +87,23 @@ fn a_worker_that_panics_again_and_again_is_started_again_and_again() {
 }
 
 #[test]
+fn sessions_that_a_panic_left_without_a_connection_expire_wherever_they_live() {
+    let (server, _) = start(Config { session_ttl: Duration::from_secs(1), ..config() }, |b| b);
+    let mut here = on_worker(&server, 0);
+    here.auth(b"");
+    let mut at_home = on_worker(&server, 1);
+    let session = at_home.auth(b"").session;
+    drop(at_home);
+    let mut elsewhere = on_worker(&server, 0);
+    assert!(elsewhere.resume(b"", session).resumed);
+    assert_eq!(sum(&server, |s| &s.sessions), 2);
+    server.panic_worker(0);
+    here.expect_reset();
+    elsewhere.expect_reset();
+    until("both have expired", || sum(&server, |s| &s.sessions_expired) == 2);
+}
+
+#[test]
 fn what_other_workers_asked_of_a_panicking_one_is_still_answered() {
     let latch = Latch::new();
     let held = latch.clone();
