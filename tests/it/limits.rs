@@ -19,7 +19,7 @@ fn a_slow_readers_output_is_bounded_and_then_it_is_cut_and_told() {
         outbound_low: 1_024,
         outbound_high: high,
         outbound_max: 1 << 20,
-        slow_consumer: Duration::from_secs(2),
+        slow_consumer: Duration::from_secs(5),
         linger: Duration::from_secs(10),
         ..config()
     };

@@ -66,7 +66,7 @@ pub fn pour(client: &Client, payload: usize) {
     let socket = socket2::SockRef::from(&client.stream);
     socket.set_send_buffer_size(64 * 1024).unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
-    client.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    client.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     for seq in client.seq + 1.. {
         if (&client.stream).write_all(&frame(seq, Command::ECHO, &vec![1; payload])).is_err() {
             return;
