@@ -34,7 +34,7 @@ impl Reactor {
         for pending in self.hub.pending.take_expired(self.now()) {
             let failure = match pending.wait {
                 Wait::State => Failure::new(ErrorCode::Unavailable, "the session's worker did not answer in time"),
-                Wait::Handler | Wait::Claim => Failure::of(ErrorCode::DeadlineExceeded),
+                Wait::Handler | Wait::StateByDeadline | Wait::Claim => Failure::of(ErrorCode::DeadlineExceeded),
             };
             self.land(&pending, Outcome::Error(failure));
         }

@@ -25,8 +25,10 @@ pub struct Pending {
 pub enum Wait {
     /// A handler.
     Handler,
-    /// A session's home, for an operation on its state.
+    /// A session's home, for an operation on its state; not past the deadline that is ours.
     State,
+    /// The same, but the deadline is the client's own.
+    StateByDeadline,
     /// A session's home, to resume it.
     Claim,
 }

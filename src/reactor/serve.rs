@@ -145,11 +145,14 @@ impl Turn<'_> {
         out: &mut Vec<u8>,
     ) -> Dispatched {
         let hub = &mut *self.hub;
-        let wait_ms = request.extensions.deadline_ms().unwrap_or(u32::MAX).min(SESSION_HOP_TIMEOUT_MS);
+        let (wait, wait_ms) = match request.extensions.deadline_ms() {
+            Some(ms) if ms <= SESSION_HOP_TIMEOUT_MS => (Wait::StateByDeadline, ms),
+            _ => (Wait::State, SESSION_HOP_TIMEOUT_MS),
+        };
         let id = hub.remotes[key].id;
         let Some(home) = hub.home(&id) else { return to.encode_failure(out, &session_is_gone()) };
         let deadline = Some(hub.now.plus(wait_ms));
-        let Some(pending) = hub.pending.insert(self.token, to, Wait::State, deadline) else {
+        let Some(pending) = hub.pending.insert(self.token, to, wait, deadline) else {
             hub.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         };
@@ -215,8 +218,11 @@ impl Later<'_> {
         // The responder is dropped by the unwinding, and answers INTERNAL.
         let panicked = catch_unwind(AssertUnwindSafe(|| route.handler.handle(request, responder))).is_err();
         if panicked {
-            stats.handler_panics.add(1);
             log::error!("the handler of {} panicked: the request gets INTERNAL", to.cmd);
+            // One that had put its request off has dropped it by panicking, and is counted by that answer.
+            if done != InPlaceOutcome::Done(Dispatched::InFlight) {
+                stats.handler_panics.add(1);
+            }
         }
         match done {
             InPlaceOutcome::Done(dispatched) => dispatched,

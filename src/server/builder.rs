@@ -284,6 +284,7 @@ impl Assembly {
                 reports: reports.clone(),
                 signals_seen: 0,
                 deaths: 0,
+                died: None,
             });
         }
         Ok(workers)

@@ -19,6 +19,8 @@ use crate::service::Pool;
 
 /// Deaths of one worker after which it is started anew only after a while.
 const QUICK_RESTARTS: u32 = 3;
+/// A worker that has lived this long since its last death starts with a clean record.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// The longest such while.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
@@ -108,12 +110,17 @@ impl Supervisor {
             self.drain.worker_is_not_idle();
         }
         worker.run = super::drain::DrainRun::new(index, self.threads.len());
+        let now = Instant::now();
+        if worker.died.is_none_or(|before| now.duration_since(before) >= FORGIVEN_AFTER) {
+            worker.deaths = 0;
+        }
+        worker.died = Some(now);
         worker.deaths += 1;
         if worker.deaths <= QUICK_RESTARTS {
             return self.start(worker);
         }
         let rest = Duration::from_millis(50 << worker.deaths.min(10)).min(LONGEST_REST);
-        log::error!("worker {index} has died {} times: it rests for {} ms", worker.deaths, rest.as_millis());
+        log::error!("worker {index} has died {} times lately: it rests for {} ms", worker.deaths, rest.as_millis());
         self.resting.push((Instant::now() + rest, worker));
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -35,8 +36,10 @@ pub(crate) struct Worker {
     pub reports: Sender<Report>,
     /// Signals that this worker's self-pipe has told of.
     pub signals_seen: u32,
-    /// Times that it died.
+    /// Times that it died lately.
     pub deaths: u32,
+    /// When it last did.
+    pub died: Option<Instant>,
 }
 
 impl Worker {
