@@ -19,6 +19,9 @@ payload=${PAYLOAD:-32}
 seconds_each=${SECONDS_EACH:-1}
 storm=${STORM:-10000}
 read -ra depths <<<"${DEPTHS:-1 16 64}"
+# Above, clients bind source addresses, and a bound port is closed to every other client of this host
+# while it is in TIME_WAIT.
+((storm <= 18000)) || fail "STORM is at most 18000, not '$storm'"
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "ROUNDS is a number from 1, not '$rounds'"
 
 build
@@ -29,7 +32,6 @@ start floor "$peers/floor" --cpus "$server_cpu"
 floor_pid=$pid floor_address=${line##* }
 
 # measure NAME WHAT OPTIONS...: one round of one server; appends to $work/NAME.WHAT.
-nth=0
 measure() {
   local name=$1 what=$2 unit=frame result target
   shift 2
@@ -39,7 +41,7 @@ measure() {
   else
     target=("$tidegate_address" --mode mcp --pid "$tidegate_pid")
   fi
-  result=$("$peers/echo_load" "${target[@]}" --cpu "$client_cpu" --connections "$connections" --nth "$nth" "$@")
+  result=$("$peers/echo_load" "${target[@]}" --cpu "$client_cpu" --connections "$connections" "$@")
   field "server_ns_per_$unit" "$result" >>"$work/$name.$what"
   field rate "$result" >>"$work/$name.$what.rate"
   field server_cpu "$result" >>"$work/$name.$what.busy"
@@ -55,8 +57,6 @@ for ((round = 1; round <= rounds; round++)); do
     done
   done
   for name in "${order[@]}"; do
-    # Other source addresses each time: ports are not used again while they are in TIME_WAIT.
-    nth=$(((nth + 20000) % 4000000))
     measure "$name" storm --storm "$storm"
   done
 done
