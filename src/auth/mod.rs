@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use tokens::{TOKEN_PREFIX, TokenError, generate_token};
+pub use tokens::{TokenError, generate_token};
 
 use crate::config::{AuthMode, Config};
 use tokens::TokenTable;

@@ -11,10 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{AuthConfigError, Principal};
-use crate::config::is_name;
-
-/// How generated tokens begin, so that one that leaked can be recognised for what it is.
-pub const TOKEN_PREFIX: &str = "tg_";
+use crate::config::{TOKEN_PREFIX, is_name};
 
 /// Bytes of the tokens file: half a million lines and more.
 const MAX_FILE: u64 = 64 << 20;

@@ -91,6 +91,9 @@ pub struct Config {
     pub log: String,
 }
 
+/// How generated tokens begin, so that one that leaked can be recognised for what it is.
+pub const TOKEN_PREFIX: &str = "tg_";
+
 /// Who gets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthMode {

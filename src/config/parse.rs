@@ -303,9 +303,9 @@ fn quote(text: &str) -> String {
     }
 }
 
-/// Hides what looks like one of [`crate::auth::generate_token`]'s tokens.
+/// Hides what looks like a token.
 fn redact(text: &str) -> String {
-    const PREFIX: &str = crate::auth::TOKEN_PREFIX;
+    const PREFIX: &str = super::TOKEN_PREFIX;
     let mut shown = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(PREFIX) {

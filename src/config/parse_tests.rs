@@ -201,7 +201,7 @@ fn a_token_put_where_it_does_not_belong_is_not_shown() {
         let value = format!("x{token},{token}");
         let errors = parse(&[(setting.env, &value)]).err().unwrap_or_default();
         let shown = format!("{errors:?} {}", errors.iter().map(ToString::to_string).collect::<String>());
-        assert!(!shown.contains(&token[crate::auth::TOKEN_PREFIX.len()..]), "{shown}");
+        assert!(!shown.contains(&token[crate::config::TOKEN_PREFIX.len()..]), "{shown}");
     }
     assert!(error(&[("TIDEGATE_AUTH", &token)]).starts_with(r#"TIDEGATE_AUTH="tg_<hidden>": expected"#));
 }

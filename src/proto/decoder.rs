@@ -66,12 +66,20 @@ impl FrameDecoder {
     ///
     /// `Ok(None)`: the stream has no further whole frame. What is left in `input` then is the
     /// beginning of one; give it to [`FrameDecoder::keep`].
+    #[inline]
     pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'s>>, DecodeError> {
         if self.parsed == self.tail.len() {
-            self.tail.clear();
-            self.parsed = 0;
+            if self.parsed > 0 {
+                self.tail.clear();
+                self.parsed = 0;
+            }
             return split_frame(input, self.max_body);
         }
+        self.next_from_tail(input)
+    }
+
+    #[cold]
+    fn next_from_tail<'s>(&'s mut self, input: &mut &[u8]) -> Result<Option<Frame<'s>>, DecodeError> {
         // Complete what the tail begins with: the header first, which tells how long the frame is.
         loop {
             let have = &self.tail[self.parsed..];
@@ -133,6 +141,7 @@ impl FrameDecoder {
 /// The header at the front of `bytes`, or `None` if it is not whole yet. What is wrong is said as
 /// early as it is known: a wrong magic at the first byte, the rest once the header is whole and
 /// an ERROR can name the frame.
+#[inline]
 fn peek_header(bytes: &[u8], max_body: usize) -> Result<Option<Header>, DecodeError> {
     if bytes.first().is_some_and(|magic| *magic != MAGIC) {
         return Err(DecodeError::WrongMagic);
@@ -149,6 +158,7 @@ fn peek_header(bytes: &[u8], max_body: usize) -> Result<Option<Header>, DecodeEr
 }
 
 /// Takes one whole frame from the front of `input`, or leaves it as it is.
+#[inline(always)] // a frame by way of memory costs more than the code that makes it
 fn split_frame<'a>(input: &mut &'a [u8], max_body: usize) -> Result<Option<Frame<'a>>, DecodeError> {
     let Some(header) = peek_header(input, max_body)? else { return Ok(None) };
     let Some((bytes, rest)) = input.split_at_checked(header.frame_len()) else { return Ok(None) };

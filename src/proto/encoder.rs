@@ -6,6 +6,7 @@ use super::{Command, HEADER_LEN, Header, MAX_BODY, Version};
 ///
 /// Returns whether it fitted: a payload over [`MAX_BODY`] appends nothing.
 #[must_use]
+#[inline]
 pub fn encode(out: &mut Vec<u8>, seq: u32, cmd: Command, payload: &[u8]) -> bool {
     let Ok(length) = u16::try_from(payload.len()) else { return false };
     let header = Header { version: Version::Plain.to_wire(), length, seq, cmd };
