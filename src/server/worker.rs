@@ -98,7 +98,11 @@ impl Worker {
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-    fn pin(&self) {}
+    fn pin(&self) {
+        if let Some(cpu) = self.cpu {
+            log::debug!("worker {}: not pinned to CPU {cpu}: this system offers no such call", self.index);
+        }
+    }
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
