@@ -1,6 +1,7 @@
 //! `tidegate serve`: settings from flags and the environment, then the server.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
@@ -38,7 +39,7 @@ pub fn run(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Exit
 
 /// Runs the server, prints its ledger, and gives its exit code.
 fn run_server(config: Config) -> ExitCode {
-    let kept = config.data_dir.clone();
+    let kept = config.data_dir.is_some();
     let auth = config.auth.clone();
     let server = match Server::builder().config(config).signals(true).start() {
         Ok(server) => server,
@@ -48,19 +49,33 @@ fn run_server(config: Config) -> ExitCode {
         }
         Err(error) => return super::failed(&error),
     };
+    announce(&server, &auth, kept);
+    let ended = server.wait();
+    say(format_args!("\n{}", ended.ledger));
+    ExitCode::from(ended.exit_code())
+}
+
+/// Tells a person, or a script that reads the first line, where it can be reached.
+fn announce(server: &Server, auth: &AuthMode, ledger_is_kept: bool) {
     let listening = server.local_addrs().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let admin = server.admin_addr().map_or("off".to_owned(), |address| format!("http://{address}"));
-    println!("tidegate {} listens on {listening}; admin {admin}", env!("CARGO_PKG_VERSION"));
-    if auth == AuthMode::None {
-        println!("anybody who can connect may come in (TIDEGATE_AUTH=none)");
+    say(format_args!("tidegate {} listens on {listening}; admin {admin}\n", env!("CARGO_PKG_VERSION")));
+    if *auth == AuthMode::None {
+        say(format_args!("anybody who can connect may come in (TIDEGATE_AUTH=none)\n"));
     }
-    if kept.is_none() {
-        println!("the ledger is shown and not kept: set TIDEGATE_DATA_DIR to keep it in an audit log");
+    if !ledger_is_kept {
+        say(format_args!("the ledger is shown and not kept: set TIDEGATE_DATA_DIR to keep it in an audit log\n"));
     }
-    println!("Ctrl-C or SIGTERM drains it");
-    let ended = server.wait();
-    print!("\n{}", ended.ledger);
-    ExitCode::from(ended.exit_code())
+    say(format_args!("Ctrl-C or SIGTERM drains it\n"));
+}
+
+/// Prints to standard output. Not `println!`, which panics when nobody reads it any more: the server
+/// serves on, and exits with its own code.
+fn say(text: std::fmt::Arguments<'_>) {
+    let mut stdout = std::io::stdout();
+    if stdout.write_fmt(text).and_then(|()| stdout.flush()).is_err() {
+        log::debug!("standard output is closed");
+    }
 }
 
 fn flag(setting: &Setting) -> Arg {

@@ -303,6 +303,7 @@ fn idle_torn_mute_and_rude_clients_all_end_in_good_order() {
 fn a_slow_reader_gets_every_byte_before_the_half_close() {
     let (server, address) = start(Config { workers: 1, ..config() }, |b| b);
     let (mut client, _) = Client::ready(address);
+    let (mut neighbour, _) = Client::ready(address);
     let payload = vec![9; 32_000];
     // More than the kernel takes at once: much of it waits in the server.
     client.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -312,8 +313,12 @@ fn a_slow_reader_gets_every_byte_before_the_half_close() {
         sent += n;
     }
     server.drain();
-    // Time enough for a drain that does not wait for its readers to be over.
-    std::thread::sleep(Duration::from_millis(600));
+    // A drain that does not wait for its readers is over when everybody else has gone.
+    neighbour.expect_goaway(GoAwayStage::Notice, GoAwayReason::Drain);
+    neighbour.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain);
+    neighbour.expect_eof();
+    drop(neighbour);
+    until("the neighbour is gone", || sum(&server, |s| &s.connections_open) == 1);
     let (frames, end) = client.rest();
     assert_eq!(end, Got::Eof);
     let goaways: Vec<GoAway> =
