@@ -1,18 +1,11 @@
 //! Frames and bytes. PURE: no socket, thread, clock or file.
 //!
-//! The wire of MCP, the *Modular Communication Protocol* (not the Model Context Protocol): a
-//! 9-byte header, then `length` bytes of body. All integers are big-endian.
-//!
-//! | offset | size | field | meaning |
-//! |---|---|---|---|
-//! | 0 | 1 | `magic` | [`MAGIC`] |
-//! | 1 | 1 | `version` | 1 = plain, 2 = the body starts with an extension block |
-//! | 2 | 2 | `length` | bytes after the header, 0 to 65,535 |
-//! | 4 | 4 | `seq` | matches a reply to its request |
-//! | 8 | 1 | `cmd` | [`Command`] |
+//! The wire of MCP, the *Modular Communication Protocol* (not the Model Context Protocol).
 //!
 //! Bytes become frames in [`FrameDecoder`]; frames become bytes in [`encode`] and in the `encode`
-//! of each [`message`].
+//! of each [`message`]. Every format here is in the contract below.
+//!
+#![doc = include_str!("wire.md")]
 
 mod command;
 mod decoder;
