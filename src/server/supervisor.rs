@@ -169,6 +169,9 @@ impl Supervisor {
         ledger.durations = durations(self.drained.iter().flatten().map(|d| d.timeline));
         ledger.durations.persist_ms = millis(persist_from.elapsed());
         ledger.durations.total_ms = millis(begun.elapsed());
+        if !ledger.balanced() {
+            log::error!("the ledger does not balance; this is a fault of tidegate: {ledger:?}");
+        }
         let reason = plan.map_or_else(|| "failure".to_owned(), |plan| plan.reason);
         if let Err(error) = self.audit.shutdown(&reason, &ledger) {
             log::error!("the ledger could not be written to the audit log: {error}");
