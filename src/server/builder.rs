@@ -167,6 +167,7 @@ impl Builder {
             threads,
             pool,
             audit,
+            is_the_process: self.signals,
             #[cfg(feature = "admin")]
             admin,
             resting: Vec::new(),

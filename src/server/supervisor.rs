@@ -32,6 +32,8 @@ pub(super) struct Supervisor {
     pub threads: Vec<Option<JoinHandle<()>>>,
     pub pool: Pool,
     pub audit: AuditLog,
+    /// Signals drain this server: when it ends, so does the process.
+    pub is_the_process: bool,
     #[cfg(feature = "admin")]
     pub admin: Option<crate::admin::AdminHandle>,
     /// Dead workers that rest before they are started anew.
@@ -46,7 +48,7 @@ impl Supervisor {
     pub fn run(mut self) -> Ended {
         while self.drained.iter().any(Option::is_none) {
             match self.next_report() {
-                Ok(Report::DrainBegan) => {}
+                Ok(Report::DrainBegan) => self.tell_systemd(),
                 Ok(Report::Drained(index, drained)) => self.handle_drained(index, drained),
                 Ok(Report::Died(worker, why)) => self.handle_death(worker, &why),
                 Err(RecvTimeoutError::Timeout) => {
@@ -60,6 +62,19 @@ impl Supervisor {
         }
         self.finish()
     }
+
+    /// The announcement, to whoever manages the process (sd_notify(3)): no restart is due, it stops.
+    #[cfg(target_os = "linux")]
+    fn tell_systemd(&self) {
+        if self.is_the_process
+            && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping])
+        {
+            log::warn!("systemd could not be told of the drain: {error}");
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn tell_systemd(&self) {}
 
     fn next_report(&self) -> Result<Report, RecvTimeoutError> {
         let rest = self.resting.iter().map(|(at, _)| *at).min();
