@@ -68,11 +68,6 @@ impl Connection {
         self.closing()
     }
 
-    /// The peer has stopped taking what the kernel still holds for it: the connection is cut.
-    pub fn give_up_delivery(&mut self, cx: &mut Cx<'_>) {
-        self.give_up_sending(cx);
-    }
-
     /// Whether it was, or is to be, ended because its peer does not take what it is sent.
     pub fn is_too_slow(&self) -> bool {
         self.flags.has(Flags::SLOW)
@@ -109,7 +104,7 @@ impl Connection {
 
     /// The client does not read: tells it so, if there is a way, and ends the connection without
     /// waiting for what is in flight.
-    pub(super) fn give_up_sending(&mut self, cx: &mut Cx<'_>) {
+    pub fn give_up_sending(&mut self, cx: &mut Cx<'_>) {
         if !self.flags.has(Flags::SLOW) {
             cx.stats.connections_cut.add(1);
         }

@@ -113,7 +113,8 @@ impl Reactor {
         // The step that panicked may have counted by half.
         let stats = &self.wire.stats;
         stats.in_flight.set(0);
-        stats.cut.set(stats.accepted.get() - stats.answered.get() - stats.failed.get());
+        let told = stats.answered.get() + stats.failed.get();
+        stats.cut.set(stats.accepted.get().saturating_sub(told));
         stats.connections_open.set(0);
         stats.worker_panics.add(1);
         self.hub.sessions.release_all_of(self.hub.worker, self.hub.now_s);

@@ -6,6 +6,7 @@ use super::pending::{Pending, Wait};
 use super::serve::{run_state_op, session_is_gone};
 use super::tick::Reactor;
 use super::token::ConnToken;
+use super::turn::find;
 use crate::conn::Welcome;
 use crate::proto::ErrorCode;
 use crate::service::{AnswerSink, Failure, Outcome};
@@ -64,7 +65,7 @@ impl Reactor {
         };
         let now = self.hub.now;
         let token = pending.token;
-        let slot = self.conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation);
+        let slot = find(&mut self.conns, token);
         let Some(slot) = slot else {
             stats.in_flight.sub(1);
             stats.undelivered.add(1);
@@ -86,8 +87,7 @@ impl Reactor {
     /// The home of a session has said whether an AUTH that wants to resume it gets it.
     fn settle_claim(&mut self, pending: &Pending, granted: bool) {
         let token = pending.token;
-        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
-        else {
+        let Some(slot) = find(&mut self.conns, token) else {
             return; // gone; its release follows the claim to the session's home
         };
         // It may have been told DRAINING or AUTH_TIMEOUT in between.

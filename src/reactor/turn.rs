@@ -1,5 +1,7 @@
 //! One connection's turn: read, serve, write.
 
+use slab::Slab;
+
 use super::serve::Turn;
 use super::tick::{Reactor, Slot};
 use super::token::ConnToken;
@@ -10,7 +12,7 @@ use crate::proto::GoAwayReason;
 impl Reactor {
     /// The kernel has something to say about a connection.
     pub(super) fn handle_event(&mut self, token: ConnToken, event: &mio::event::Event) {
-        let Some(slot) = self.slot(token) else { return };
+        let Some(slot) = find(&mut self.conns, token) else { return };
         let hup = event.is_read_closed() || event.is_error();
         slot.hup |= hup;
         let writes = event.is_writable() && slot.conn.has_queue();
@@ -25,7 +27,7 @@ impl Reactor {
     /// Reads, within the budget, and serves what comes. What is left waits in the run queue.
     pub(super) fn serve(&mut self, token: ConnToken) {
         let now = self.now();
-        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) else {
+        let Some(slot) = find(&mut self.conns, token) else {
             return;
         };
         let before = Standing::of(&slot.conn);
@@ -75,7 +77,7 @@ impl Reactor {
     /// Does something to a connection, and what follows from it.
     pub(super) fn step(&mut self, token: ConnToken, act: impl FnOnce(&mut Connection, &mut Cx<'_>)) {
         let now = self.now();
-        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) else {
+        let Some(slot) = find(&mut self.conns, token) else {
             return;
         };
         let before = Standing::of(&slot.conn);
@@ -97,9 +99,7 @@ impl Reactor {
         if !self.keep_delivering(token) {
             self.step(token, |conn, cx| conn.handle_timeout(cx));
         }
-        let Some(slot) = self.conns.get(token.slot as usize).filter(|s| s.generation == token.generation) else {
-            return;
-        };
+        let Some(slot) = find(&mut self.conns, token) else { return };
         let deadline = slot.conn.next_deadline(&self.wire.rules, &self.wire.buffers);
         self.deadlines.set(token.slot as usize, deadline);
     }
@@ -111,7 +111,7 @@ impl Reactor {
     fn keep_delivering(&mut self, token: ConnToken) -> bool {
         let now = self.now();
         let rules = &self.wire.rules;
-        let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) else {
+        let Some(slot) = find(&mut self.conns, token) else {
             return false;
         };
         if !slot.conn.linger_deadline(rules).is_some_and(|at| now.reached(at)) {
@@ -124,7 +124,7 @@ impl Reactor {
         }
         let moved = if unacked < before { now } else { moved };
         if now.since(moved) >= rules.slow_consumer_ms {
-            self.step(token, |conn, cx| conn.give_up_delivery(cx));
+            self.step(token, |conn, cx| conn.give_up_sending(cx));
         } else {
             slot.conn.linger_on(now);
             self.delivering.insert(token, (unacked, moved));
@@ -144,16 +144,12 @@ impl Reactor {
     /// Connections whose session went to a newer one.
     pub(super) fn evict(&mut self) {
         for token in std::mem::take(&mut self.hub.evicted) {
-            if let Some(slot) = self.conns.get_mut(token.slot as usize).filter(|s| s.generation == token.generation) {
+            if let Some(slot) = find(&mut self.conns, token) {
                 self.hub.forget(&mut slot.session);
                 let deadline_ms = self.wire.rules.linger_ms;
                 self.step(token, |conn, cx| conn.finish(cx, Departure::because(GoAwayReason::Replaced, deadline_ms)));
             }
         }
-    }
-
-    pub(super) fn slot(&mut self, token: ConnToken) -> Option<&mut Slot> {
-        self.conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
     }
 
     fn finish_step(&mut self, token: ConnToken, action: Action, before: Standing, settled: bool) {
@@ -195,6 +191,12 @@ impl Reactor {
             slot.transport.reset();
         }
     }
+}
+
+/// The connection with this token, if it is still there. Not a method: its caller needs the rest of
+/// the reactor meanwhile.
+pub(super) fn find(conns: &mut Slab<Slot>, token: ConnToken) -> Option<&mut Slot> {
+    conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
 }
 
 /// What of a connection the worker keeps books about.
