@@ -81,6 +81,8 @@ pub mod client;
 pub mod config;
 pub mod conn;
 pub mod limits;
+#[cfg(feature = "load")]
+pub mod load;
 pub mod proto;
 pub mod reactor;
 pub mod server;

@@ -1,0 +1,3 @@
+//! The load generator: shapes of load, every reply checked, and an account that must add up.
+
+pub mod report;
