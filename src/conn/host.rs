@@ -7,7 +7,7 @@ use crate::proto::{Command, ErrorCode, Extensions, SessionId, Version};
 pub struct Incoming<'a> {
     /// Sequence number, to be given back in the reply.
     pub seq: u32,
-    /// Command, 0x10 or above.
+    /// Command, 0x11 or above: ECHO is the connection's own.
     pub cmd: Command,
     /// Plain or extended: a reply may only carry extensions if the request was extended.
     pub version: Version,

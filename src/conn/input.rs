@@ -25,6 +25,11 @@ impl Connection {
         let had_tail = !decoder.is_empty();
         let mut frames = 0;
         while self.wants_frames(cx) {
+            let echoes = if decoder.is_empty() { self.serve_echoes(cx, &mut input) } else { 0 };
+            frames += echoes;
+            if echoes > 0 && !self.wants_frames(cx) {
+                break;
+            }
             match decoder.next(&mut input) {
                 Ok(Some(frame)) => {
                     frames += 1;
@@ -233,6 +238,11 @@ impl Connection {
             Command::PING => {
                 let fitted = encode(cx.out, frame.seq, Command::PONG, frame.payload);
                 debug_assert!(fitted, "checked above");
+                cx.stats.answered.add(1);
+            }
+            Command::ECHO => {
+                let fitted = encode(cx.out, frame.seq, Command::ECHO, frame.payload);
+                debug_assert!(fitted, "a payload is never longer than the body it came in");
                 cx.stats.answered.add(1);
             }
             Command::BYE => self.handle_bye(cx, host, frame.seq),

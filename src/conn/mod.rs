@@ -20,6 +20,7 @@
 mod buffers;
 mod clock;
 mod depart;
+mod echo;
 mod host;
 mod input;
 mod output;

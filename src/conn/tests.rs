@@ -2,6 +2,7 @@
 // What is to be done to the stream is asserted where it is the point of a test.
 #![allow(unused_must_use)]
 
+mod echo;
 mod errors;
 mod flow;
 mod going_away;

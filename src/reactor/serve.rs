@@ -12,7 +12,7 @@ use crate::auth::Authenticator;
 use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Incoming, Refusal, Welcome};
 use crate::limits::{MAX_TIMER_MS, SESSION_HOP_TIMEOUT_MS};
 use crate::proto::message::parse_session_put;
-use crate::proto::{Command, ErrorCode, SessionId, Version, encode};
+use crate::proto::{Command, ErrorCode, SessionId, Version};
 use crate::service::{
     CutFlag, Defer, Deferred, Failure, InPlaceOutcome, Job, Place, PoolSender, ReplyTo, Request, Responder, Route,
     Router,
@@ -78,13 +78,6 @@ impl Host for Turn<'_> {
 
     fn dispatch(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
         match request.cmd {
-            Command::ECHO => {
-                if encode(out, request.seq, Command::ECHO, request.payload) {
-                    Dispatched::Answered
-                } else {
-                    reply_to(request).encode_failure(out, &Failure::of(ErrorCode::Internal))
-                }
-            }
             Command::SESSION_GET | Command::SESSION_PUT | Command::SESSION_DELETE => self.session_state(request, out),
             cmd => match self.services.router.find(cmd) {
                 None => reply_to(request).encode_failure(out, &Failure::of(ErrorCode::UnknownCommand)),

@@ -18,6 +18,8 @@ pub enum Kind {
     /// Answered with an ERROR, and the connection lives.
     Refused(u16),
     Ping,
+    /// ECHO, which the connection answers by itself too.
+    Echo,
     Bye,
     /// To be given to the host.
     Dispatch,
@@ -153,6 +155,7 @@ impl Incoming {
             _ if value(2) == Some(0) => Kind::Refused(11),
             (3, None) => Kind::Ping,
             (6, None) => Kind::Bye,
+            (0x10, None) => Kind::Echo,
             _ => Kind::Dispatch,
         }
     }

@@ -108,6 +108,7 @@ impl Model {
         let answer = match event.kind {
             Kind::Auth { .. } | Kind::Dispatch => Some(Answer::Awaited),
             Kind::Ping => Some(reply(4)),
+            Kind::Echo => Some(reply(0x10)),
             Kind::Refused(code) | Kind::AuthRefused(code) => Some(Answer::Error(code)),
             Kind::Bye | Kind::Fatal(_) | Kind::Pong | Kind::GoAway | Kind::WrongMagic => None,
         };
