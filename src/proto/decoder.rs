@@ -66,7 +66,7 @@ impl FrameDecoder {
     ///
     /// `Ok(None)`: the stream has no further whole frame. What is left in `input` then is the
     /// beginning of one; give it to [`FrameDecoder::keep`].
-    #[inline]
+    #[inline(always)] // a frame by way of memory costs more than the code that makes it
     pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'s>>, DecodeError> {
         if self.parsed == self.tail.len() {
             if self.parsed > 0 {
@@ -158,7 +158,7 @@ fn peek_header(bytes: &[u8], max_body: usize) -> Result<Option<Header>, DecodeEr
 }
 
 /// Takes one whole frame from the front of `input`, or leaves it as it is.
-#[inline(always)] // a frame by way of memory costs more than the code that makes it
+#[inline(always)]
 fn split_frame<'a>(input: &mut &'a [u8], max_body: usize) -> Result<Option<Frame<'a>>, DecodeError> {
     let Some(header) = peek_header(input, max_body)? else { return Ok(None) };
     let Some((bytes, rest)) = input.split_at_checked(header.frame_len()) else { return Ok(None) };

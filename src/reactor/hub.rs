@@ -63,6 +63,19 @@ impl SessionRef {
     }
 }
 
+/// The id and the principal of a connection's session, wherever that lives.
+pub(super) fn identity<'h>(
+    sessions: &'h Sessions,
+    remotes: &'h Slab<Remote>,
+    session: SessionRef,
+) -> Option<(SessionId, &'h Principal)> {
+    match session.place() {
+        SessionPlace::Nowhere => None,
+        SessionPlace::Here(key) => Some((sessions.id(key), sessions.principal(key))),
+        SessionPlace::Elsewhere(key) => remotes.get(key).map(|remote| (remote.id, &remote.principal)),
+    }
+}
+
 /// What the connections of one worker share, sockets and buffers apart.
 #[derive(Debug)]
 pub struct Hub {
@@ -175,15 +188,6 @@ impl Hub {
             }
         }
         Some(key)
-    }
-
-    /// The session's id and principal, for a handler.
-    pub fn identity(&self, session: SessionRef) -> Option<(SessionId, &Principal)> {
-        match session.place() {
-            SessionPlace::Nowhere => None,
-            SessionPlace::Here(key) => Some((self.sessions.id(key), self.sessions.principal(key))),
-            SessionPlace::Elsewhere(key) => self.remotes.get(key).map(|remote| (remote.id, &remote.principal)),
-        }
     }
 
     /// Tries again to send what full mailboxes did not take.

@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hub::{Hub, SessionPlace, SessionRef};
-use super::mailbox::{Letter, StateOp};
-use super::pending::Wait;
+use super::hub::{Hub, SessionPlace, SessionRef, identity};
+use super::mailbox::{Letter, Mailbox, StateOp};
+use super::pending::{PendingTable, Wait};
 use super::token::ConnToken;
 use crate::auth::Authenticator;
-use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Incoming, Refusal, Welcome};
+use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Incoming, Millis, Refusal, Welcome};
 use crate::limits::{MAX_TIMER_MS, SESSION_HOP_TIMEOUT_MS};
 use crate::proto::message::parse_session_put;
 use crate::proto::{Command, ErrorCode, SessionId, Version};
@@ -18,6 +18,7 @@ use crate::service::{
     Router,
 };
 use crate::session::{Principal, SessionKey, Sessions, StateFull};
+use crate::stats::WorkerStats;
 
 /// How long a client should wait before it tries again what was OVERLOADED.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -162,20 +163,23 @@ impl Turn<'_> {
     fn application(&mut self, route: &Route, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
         let to = reply_to(incoming);
         let deadline_ms = incoming.extensions.deadline_ms().map(|ms| ms.min(MAX_TIMER_MS));
-        let Some((session, principal)) = self.hub.identity(*self.session) else {
+        // Apart from each other, so that a handler may see who asks while its request is put in flight.
+        let Hub { sessions, remotes, pending, mailboxes, stats, worker, now, .. } = &mut *self.hub;
+        let Some((session, principal)) = identity(sessions, remotes, *self.session) else {
             return to.encode_failure(out, &session_is_gone());
         };
-        let principal = Arc::clone(principal);
         let request = Request {
             cmd: incoming.cmd,
             payload: incoming.payload,
             extensions: incoming.extensions,
-            principal: &principal,
+            principal,
             session,
             deadline: deadline_ms.map(|ms| Instant::now() + Duration::from_millis(u64::from(ms))),
             cut: &self.services.cut,
         };
-        let mut later = Later { hub: self.hub, services: self.services, token: self.token, deadline_ms };
+        let deadline = deadline_ms.map(|ms| now.plus(ms));
+        let own = &mailboxes[usize::from(*worker)];
+        let mut later = Later { pending, own, stats, pool: &self.services.pool, token: self.token, deadline };
         match route.place {
             Place::Worker => later.run_in_place(route, &request, to, out),
             Place::Pool => later.run_on_pool(route, &request, to, out),
@@ -185,20 +189,21 @@ impl Turn<'_> {
 
 /// Puts a request of one connection in flight.
 struct Later<'a> {
-    hub: &'a mut Hub,
-    services: &'a Services,
+    pending: &'a mut PendingTable,
+    own: &'a Arc<Mailbox>,
+    stats: &'a WorkerStats,
+    pool: &'a PoolSender,
     token: ConnToken,
-    deadline_ms: Option<u32>,
+    deadline: Option<Millis>,
 }
 
 impl Defer for Later<'_> {
     fn defer(&mut self, to: ReplyTo) -> Option<Deferred> {
-        let deadline = self.deadline_ms.map(|ms| self.hub.now.plus(ms));
-        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Handler, deadline) else {
-            self.hub.stats.overloaded.add(1);
+        let Some(pending) = self.pending.insert(self.token, to, Wait::Handler, self.deadline) else {
+            self.stats.overloaded.add(1);
             return None;
         };
-        let own = Arc::clone(&self.hub.mailboxes[usize::from(self.hub.worker)]);
+        let own = Arc::clone(self.own);
         Some(Deferred::new(to, pending, own))
     }
 }
@@ -206,7 +211,7 @@ impl Defer for Later<'_> {
 impl Later<'_> {
     fn run_in_place(&mut self, route: &Route, request: &Request<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Dispatched {
         let mut done = InPlaceOutcome::Pending;
-        let stats = Arc::clone(&self.hub.stats);
+        let stats = self.stats;
         let responder = Responder::in_place(to, out, &mut done, self);
         // The responder is dropped by the unwinding, and answers INTERNAL.
         let panicked = catch_unwind(AssertUnwindSafe(|| route.handler.handle(request, responder))).is_err();
@@ -238,9 +243,9 @@ impl Later<'_> {
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         };
         let job = Job { handler: Arc::clone(&route.handler), request: request.to_owned(), responder };
-        if let Err(responder) = self.services.pool.submit(job) {
-            self.hub.pending.take(responder.disarm());
-            self.hub.stats.overloaded.add(1);
+        if let Err(responder) = self.pool.submit(job) {
+            self.pending.take(responder.disarm());
+            self.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         }
         Dispatched::InFlight
