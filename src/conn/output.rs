@@ -8,6 +8,12 @@ use crate::proto::{Command, ErrorCode, ErrorReply, HEADER_LEN, Header, Version};
 pub trait Sink {
     /// Takes as many of the bytes as it can without waiting.
     fn write(&mut self, bytes: &[u8]) -> Written;
+
+    /// The same, for the last bytes of a connection: once all of them are taken, a half-close or a
+    /// close follows at once. A stream may keep them back until then, and send both together.
+    fn write_last(&mut self, bytes: &[u8]) -> Written {
+        self.write(bytes)
+    }
 }
 
 /// What a [`Sink`] did.
@@ -159,7 +165,8 @@ impl Connection {
     }
 
     fn write_scratch(&mut self, cx: &mut Cx<'_>, sink: &mut impl Sink) {
-        let took = match sink.write(cx.out) {
+        let wrote = if self.state == State::Flushing { sink.write_last(cx.out) } else { sink.write(cx.out) };
+        let took = match wrote {
             Written::Gone => return self.handle_lost(cx),
             Written::Took(took) => took,
         };
@@ -177,7 +184,9 @@ impl Connection {
     fn write_queue(&mut self, cx: &mut Cx<'_>, sink: &mut impl Sink) {
         let Some(id) = self.queue else { return };
         let buffer = cx.buffers.get(id);
-        let took = match sink.write(&buffer.bytes[buffer.done..]) {
+        let unsent = &buffer.bytes[buffer.done..];
+        let wrote = if self.state == State::Flushing { sink.write_last(unsent) } else { sink.write(unsent) };
+        let took = match wrote {
             Written::Gone => return self.handle_lost(cx),
             Written::Took(took) => took,
         };

@@ -82,13 +82,14 @@ impl Reactor {
         };
         let before = Standing::of(&slot.conn);
         let mut cx = self.wire.cx(now);
+        let was_read = slot.conn.wants_input(&cx);
         act(&mut slot.conn, &mut cx);
         let action = slot.conn.flush(&mut cx, &mut slot.transport);
         if action == Action::HalfClose {
             slot.transport.half_close();
-            // An EOF may have been read past, or be there already.
-            self.run_queue.push_back(token);
-        } else if slot.conn.is_paused() && slot.conn.wants_input(&cx) {
+        }
+        // Where reading had stopped no further edge tells of what is in the socket, be it the EOF.
+        if slot.conn.wants_input(&cx) && (!was_read || slot.conn.is_paused()) {
             self.run_queue.push_back(token);
         }
         self.finish_step(token, action, before, false);

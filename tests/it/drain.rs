@@ -215,6 +215,32 @@ fn a_handler_in_flight_is_waited_for_and_its_reply_delivered() {
 }
 
 #[test]
+fn a_client_that_was_not_being_read_is_read_to_its_end_though_nothing_of_that_is_accepted() {
+    let (server, address, latch) = with_slow_handler(Config { max_in_flight: 1, ..config() });
+    let (mut client, _) = Client::ready(address);
+    let seq = client.request(SLOW, b"");
+    latch.wait_for(1);
+    // Nobody reads it now: it fills what the kernel holds between the two.
+    let beyond: Vec<u8> = (0..2_000).flat_map(|n| frame(seq + 1 + n, Command::ECHO, &[7; 60_000])).collect();
+    client.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut sent = 0;
+    while let Ok(n) = (&client.stream).write(&beyond[sent..]) {
+        sent += n;
+    }
+    assert!(sent < beyond.len() / 2, "{sent}");
+    server.drain();
+    client.expect_goaway(GoAwayStage::Notice, GoAwayReason::Drain);
+    assert_eq!(client.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain).last_seq, seq);
+    client.stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    (&client.stream).write_all(&beyond[sent..]).expect("the client gets rid of what it has");
+    client.half_close();
+    latch.open();
+    assert_eq!(client.expect_reply(seq, SLOW), b"late");
+    client.expect_eof();
+    assert_clean(&server.wait());
+}
+
+#[test]
 fn a_request_whose_client_has_half_closed_is_waited_for_too() {
     let (server, address, latch) = with_slow_handler(config());
     let (mut client, _) = Client::ready(address);
