@@ -1,21 +1,6 @@
 //! What a connection asks of the world around it.
 
-use crate::proto::{Command, ErrorCode, Extensions, SessionId, Version};
-
-/// A request as it came off the wire, its bytes borrowed from where they lie.
-#[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a> {
-    /// Sequence number, to be given back in the reply.
-    pub seq: u32,
-    /// Command, 0x11 or above: ECHO is the connection's own.
-    pub cmd: Command,
-    /// Plain or extended: a reply may only carry extensions if the request was extended.
-    pub version: Version,
-    /// Extensions, free of unknown critical ones and of those that only a gateway sends.
-    pub extensions: Extensions<'a>,
-    /// Payload.
-    pub payload: &'a [u8],
-}
+use crate::proto::{ErrorCode, Frame, SessionId};
 
 /// AUTH as it came off the wire.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +57,10 @@ pub trait Host {
     /// Decides about AUTH.
     fn authenticate(&mut self, auth: AuthRequest<'_>) -> AuthVerdict;
 
-    /// Serves a request, or sees to it that it will be served. A reply or ERROR that is known at
-    /// once is appended to `out`.
-    fn dispatch(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched;
+    /// Serves a request, or sees to it that it will be served: a command from 0x11 up, its extensions
+    /// free of unknown critical ones and of those that only a gateway sends. A reply or ERROR that is
+    /// known at once is appended to `out`; a reply may only carry extensions if the request did.
+    fn dispatch(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched;
 
     /// The client said BYE: forget its session, after what it asked of it before.
     fn end_session(&mut self);

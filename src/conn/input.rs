@@ -2,8 +2,7 @@
 
 use super::buffers::Buffer;
 use super::{
-    AuthRequest, AuthVerdict, Connection, Cx, Departure, Dispatched, End, Flags, Host, Incoming, Millis, Refusal,
-    State, Welcome,
+    AuthRequest, AuthVerdict, Connection, Cx, Departure, Dispatched, End, Flags, Host, Millis, Refusal, State, Welcome,
 };
 use crate::proto::{
     AuthReady, Command, DecodeError, ErrorCode, ErrorReply, Frame, FrameDecoder, GoAwayReason, MAX_PING, Version,
@@ -246,23 +245,14 @@ impl Connection {
                 cx.stats.answered.add(1);
             }
             Command::BYE => self.handle_bye(cx, host, frame.seq),
-            _ => {
-                let request = Incoming {
-                    seq: frame.seq,
-                    cmd,
-                    version: frame.version,
-                    extensions: frame.extensions,
-                    payload: frame.payload,
-                };
-                match host.dispatch(&request, cx.out) {
-                    Dispatched::Answered => cx.stats.answered.add(1),
-                    Dispatched::Failed => cx.stats.failed.add(1),
-                    Dispatched::InFlight => {
-                        self.in_flight += 1;
-                        cx.stats.in_flight.add(1);
-                    }
+            _ => match host.dispatch(frame, cx.out) {
+                Dispatched::Answered => cx.stats.answered.add(1),
+                Dispatched::Failed => cx.stats.failed.add(1),
+                Dispatched::InFlight => {
+                    self.in_flight += 1;
+                    cx.stats.in_flight.add(1);
                 }
-            }
+            },
         }
     }
 

@@ -30,7 +30,7 @@ mod timers;
 
 pub use buffers::{BufferId, Buffers};
 pub use clock::Millis;
-pub use host::{AuthRequest, AuthVerdict, Dispatched, Host, Incoming, Refusal, Welcome};
+pub use host::{AuthRequest, AuthVerdict, Dispatched, Host, Refusal, Welcome};
 pub use output::{Action, Sink, Written};
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ mod life;
 mod sequence;
 
 use super::*;
-use crate::proto::{AuthReady, ErrorReply, FrameDecoder, GoAway, MAX_BODY, encode, encode_extended};
+use crate::proto::{AuthReady, ErrorReply, Frame, FrameDecoder, GoAway, MAX_BODY, encode, encode_extended};
 
 /// A frame as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Host for TestHost {
         self.verdict.unwrap_or(AuthVerdict::Welcome(WELCOME))
     }
 
-    fn dispatch(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+    fn dispatch(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
         self.asked.push(request.seq);
         match request.cmd {
             LATER => return Dispatched::InFlight,

@@ -11,7 +11,7 @@ use super::pending::PendingTable;
 use super::token::ConnToken;
 use crate::conn::{Millis, Refusal, Welcome};
 use crate::proto::{ErrorCode, SessionId};
-use crate::session::{Claim, IdKey, Owner, Principal, Secrets, SessionKey, Sessions};
+use crate::session::{Caller, Claim, IdKey, Owner, Principal, Secrets, SessionKey, Sessions};
 use crate::stats::WorkerStats;
 
 /// A connection's way to its session: four bytes.
@@ -63,16 +63,12 @@ impl SessionRef {
     }
 }
 
-/// The id and the principal of a connection's session, wherever that lives.
-pub(super) fn identity<'h>(
-    sessions: &'h Sessions,
-    remotes: &'h Slab<Remote>,
-    session: SessionRef,
-) -> Option<(SessionId, &'h Principal)> {
+/// Who a connection's session belongs to, wherever that lives.
+pub(super) fn caller<'h>(sessions: &'h Sessions, remotes: &'h Slab<Remote>, session: SessionRef) -> Option<Caller<'h>> {
     match session.place() {
         SessionPlace::Nowhere => None,
-        SessionPlace::Here(key) => Some((sessions.id(key), sessions.principal(key))),
-        SessionPlace::Elsewhere(key) => remotes.get(key).map(|remote| (remote.id, &remote.principal)),
+        SessionPlace::Here(key) => Some(Caller::Here(sessions, key)),
+        SessionPlace::Elsewhere(key) => remotes.get(key).map(|remote| Caller::Elsewhere(&remote.id, &remote.principal)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::hub::identity;
+use super::hub::caller;
 use super::mailbox::Letter;
 use super::pending::Wait;
 use super::tick::{Reactor, Slot};
@@ -96,9 +96,8 @@ impl Reactor {
     /// One more connection that the drain cuts.
     pub(super) fn name_cut(&self, slot: &Slot, requests: u64) -> CutConnection {
         self.wire.stats.drain_cuts.add(1);
-        let identity = identity(&self.hub.sessions, &self.hub.remotes, slot.session)
-            .map(|(id, principal)| (hex(&id), principal.to_string()));
-        let (session, principal) = identity.unzip();
+        let caller = caller(&self.hub.sessions, &self.hub.remotes, slot.session);
+        let (session, principal) = caller.map(|c| (hex(&c.session()), c.principal().to_string())).unzip();
         CutConnection { peer: slot.transport.peer(), principal, session, requests }
     }
 

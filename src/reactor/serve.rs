@@ -4,18 +4,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hub::{Hub, SessionPlace, SessionRef, identity};
+use super::hub::{Hub, SessionPlace, SessionRef, caller};
 use super::mailbox::{Letter, Mailbox, StateOp};
 use super::pending::{PendingTable, Wait};
 use super::token::ConnToken;
 use crate::auth::Authenticator;
-use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Incoming, Millis, Refusal, Welcome};
+use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Millis, Refusal, Welcome};
 use crate::limits::{MAX_TIMER_MS, SESSION_HOP_TIMEOUT_MS};
 use crate::proto::message::parse_session_put;
-use crate::proto::{Command, ErrorCode, SessionId, Version};
+use crate::proto::{Command, ErrorCode, Frame, SessionId, Version};
 use crate::service::{
-    CutFlag, Defer, Deferred, Failure, InPlaceOutcome, Job, Place, PoolSender, ReplyTo, Request, Responder, Route,
-    Router,
+    Context, CutFlag, Defer, Deferred, Failure, InPlaceOutcome, Job, Place, PoolSender, ReplyTo, Request, Responder,
+    Route, Router,
 };
 use crate::session::{Principal, SessionKey, Sessions, StateFull};
 use crate::stats::WorkerStats;
@@ -77,7 +77,7 @@ impl Host for Turn<'_> {
         }
     }
 
-    fn dispatch(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+    fn dispatch(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
         match request.cmd {
             Command::SESSION_GET | Command::SESSION_PUT | Command::SESSION_DELETE => self.session_state(request, out),
             cmd => match self.services.router.find(cmd) {
@@ -114,7 +114,7 @@ impl Turn<'_> {
         AuthVerdict::Later
     }
 
-    fn session_state(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+    fn session_state(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
         let to = reply_to(request);
         let Some(op) = parse_state_op(request) else {
             let text = "a key of 1 to 255 bytes is wanted; SESSION_PUT: its length, the key, the value";
@@ -135,7 +135,7 @@ impl Turn<'_> {
         key: usize,
         to: ReplyTo,
         op: StateSlices<'_>,
-        request: &Incoming<'_>,
+        request: &Frame<'_>,
         out: &mut Vec<u8>,
     ) -> Dispatched {
         let hub = &mut *self.hub;
@@ -160,23 +160,17 @@ impl Turn<'_> {
         Dispatched::InFlight
     }
 
-    fn application(&mut self, route: &Route, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+    fn application(&mut self, route: &Route, incoming: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
         let to = reply_to(incoming);
         let deadline_ms = incoming.extensions.deadline_ms().map(|ms| ms.min(MAX_TIMER_MS));
         // Apart from each other, so that a handler may see who asks while its request is put in flight.
         let Hub { sessions, remotes, pending, mailboxes, stats, worker, now, .. } = &mut *self.hub;
-        let Some((session, principal)) = identity(sessions, remotes, *self.session) else {
+        let Some(caller) = caller(sessions, remotes, *self.session) else {
             return to.encode_failure(out, &session_is_gone());
         };
-        let request = Request {
-            cmd: incoming.cmd,
-            payload: incoming.payload,
-            extensions: incoming.extensions,
-            principal,
-            session,
-            deadline: deadline_ms.map(|ms| Instant::now() + Duration::from_millis(u64::from(ms))),
-            cut: &self.services.cut,
-        };
+        let until = deadline_ms.map(|ms| Instant::now() + Duration::from_millis(u64::from(ms)));
+        let context = Context { caller, deadline: until, cut: &self.services.cut };
+        let request = Request::new(incoming, &context);
         let deadline = deadline_ms.map(|ms| now.plus(ms));
         let own = &mailboxes[usize::from(*worker)];
         let mut later = Later { pending, own, stats, pool: &self.services.pool, token: self.token, deadline };
@@ -212,9 +206,9 @@ impl Later<'_> {
     fn run_in_place(&mut self, route: &Route, request: &Request<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Dispatched {
         let mut done = InPlaceOutcome::Pending;
         let stats = self.stats;
-        let responder = Responder::in_place(to, out, &mut done, self);
         // The responder is dropped by the unwinding, and answers INTERNAL.
-        let panicked = catch_unwind(AssertUnwindSafe(|| route.handler.handle(request, responder))).is_err();
+        let handle = || route.handler.handle(request, Responder::in_place(to, out, &mut done, self));
+        let panicked = catch_unwind(AssertUnwindSafe(handle)).is_err();
         if panicked {
             log::error!("the handler of {} panicked: the request gets INTERNAL", to.cmd);
             // One that had put its request off has dropped it by panicking, and is counted by that answer.
@@ -317,7 +311,7 @@ fn state_is_full(full: StateFull, sessions: &Sessions) -> Failure {
     Failure::new(ErrorCode::BadRequest, text)
 }
 
-fn parse_state_op<'a>(request: &Incoming<'a>) -> Option<StateSlices<'a>> {
+fn parse_state_op<'a>(request: &Frame<'a>) -> Option<StateSlices<'a>> {
     let key = Some(request.payload).filter(|key| (1..=255).contains(&key.len()));
     match request.cmd {
         Command::SESSION_GET => key.map(StateSlices::Get),
@@ -326,6 +320,6 @@ fn parse_state_op<'a>(request: &Incoming<'a>) -> Option<StateSlices<'a>> {
     }
 }
 
-fn reply_to(request: &Incoming<'_>) -> ReplyTo {
+fn reply_to(request: &Frame<'_>) -> ReplyTo {
     ReplyTo { seq: request.seq, cmd: request.cmd, version: request.version }
 }

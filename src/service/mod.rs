@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use pool::{Job, Pool, PoolSender};
+pub(crate) use request::Context;
 pub use request::{CutFlag, OwnedRequest, Request};
 pub(crate) use responder::{AnswerSink, Defer, InPlaceOutcome, Outcome, ReplyTo};
 pub use responder::{Deferred, Failure, PendingKey, Responder};

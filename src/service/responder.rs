@@ -147,7 +147,6 @@ enum Inner<'a> {
         defer: &'a mut dyn Defer,
     },
     Deferred(Deferred),
-    Spent,
 }
 
 /// What an in-place handler did with its responder.
@@ -184,10 +183,9 @@ impl<'a> Responder<'a> {
 
     /// Answers with an ERROR.
     pub fn fail(mut self, failure: Failure) {
-        match self.inner.take() {
-            Inner::InPlace { out, done, .. } => *done = InPlaceOutcome::Done(self.to.encode_failure(out, &failure)),
-            Inner::Deferred(deferred) => deferred.fail(failure),
-            Inner::Spent => {}
+        match &mut self.inner {
+            Inner::InPlace { out, done, .. } => **done = InPlaceOutcome::Done(self.to.encode_failure(out, &failure)),
+            Inner::Deferred(deferred) => deferred.deliver(Outcome::Error(failure)),
         }
     }
 
@@ -196,45 +194,40 @@ impl<'a> Responder<'a> {
     /// `None` if the worker has as many requests in flight as it may: the request has been answered
     /// with OVERLOADED, and there is nothing left to do.
     pub fn defer(mut self) -> Option<Deferred> {
-        match self.inner.take() {
+        match &mut self.inner {
             Inner::InPlace { out, done, defer } => match defer.defer(self.to) {
                 Some(deferred) => {
-                    *done = InPlaceOutcome::Done(Dispatched::InFlight);
+                    **done = InPlaceOutcome::Done(Dispatched::InFlight);
                     Some(deferred)
                 }
                 None => {
                     let failure = Failure::overloaded(Duration::from_millis(100));
-                    *done = InPlaceOutcome::Done(self.to.encode_failure(out, &failure));
+                    **done = InPlaceOutcome::Done(self.to.encode_failure(out, &failure));
                     None
                 }
             },
-            Inner::Deferred(deferred) => Some(deferred),
-            Inner::Spent => None,
+            Inner::Deferred(deferred) => Some(deferred.hand_over()),
         }
     }
 
+    // By reference, all of these: to move what was only just written costs more than to use it.
     fn answer(mut self, payload: &[u8], fallback: Option<Fallback>) {
-        match self.inner.take() {
+        match &mut self.inner {
             Inner::InPlace { out, done, .. } => {
-                *done = InPlaceOutcome::Done(self.to.encode_reply(out, payload, fallback));
+                **done = InPlaceOutcome::Done(self.to.encode_reply(out, payload, fallback));
             }
-            Inner::Deferred(deferred) => deferred.send(Outcome::Reply { payload: payload.to_vec(), fallback }),
-            Inner::Spent => {}
+            Inner::Deferred(deferred) => deferred.deliver(Outcome::Reply { payload: payload.to_vec(), fallback }),
         }
-    }
-}
-
-impl<'a> Inner<'a> {
-    fn take(&mut self) -> Inner<'a> {
-        std::mem::replace(self, Inner::Spent)
     }
 }
 
 impl Drop for Responder<'_> {
     fn drop(&mut self) {
-        if let Inner::InPlace { out, done, .. } = self.inner.take() {
+        if let Inner::InPlace { out, done, .. } = &mut self.inner
+            && **done == InPlaceOutcome::Pending
+        {
             self.to.encode_failure(out, &Failure::of(ErrorCode::Internal));
-            *done = InPlaceOutcome::Dropped;
+            **done = InPlaceOutcome::Dropped;
         }
     }
 }
@@ -259,18 +252,18 @@ impl Deferred {
     }
 
     /// Replies.
-    pub fn reply(self, payload: impl Into<Vec<u8>>) {
-        self.send(Outcome::Reply { payload: payload.into(), fallback: None });
+    pub fn reply(mut self, payload: impl Into<Vec<u8>>) {
+        self.deliver(Outcome::Reply { payload: payload.into(), fallback: None });
     }
 
     /// Replies with what a fallback produced; a client that can read extensions is told which.
-    pub fn reply_from(self, fallback: Fallback, payload: impl Into<Vec<u8>>) {
-        self.send(Outcome::Reply { payload: payload.into(), fallback: Some(fallback) });
+    pub fn reply_from(mut self, fallback: Fallback, payload: impl Into<Vec<u8>>) {
+        self.deliver(Outcome::Reply { payload: payload.into(), fallback: Some(fallback) });
     }
 
     /// Answers with an ERROR.
-    pub fn fail(self, failure: Failure) {
-        self.send(Outcome::Error(failure));
+    pub fn fail(mut self, failure: Failure) {
+        self.deliver(Outcome::Error(failure));
     }
 
     /// Takes back the obligation, of a request that was not put in flight after all.
@@ -279,7 +272,13 @@ impl Deferred {
         self.pending
     }
 
-    fn send(mut self, outcome: Outcome) {
+    /// Hands the obligation on, and is left without it.
+    fn hand_over(&mut self) -> Deferred {
+        Deferred { to: self.to, pending: self.pending, sink: self.sink.take() }
+    }
+
+    /// Answers, once.
+    fn deliver(&mut self, outcome: Outcome) {
         if let Some(sink) = self.sink.take() {
             sink.deliver(self.pending, outcome);
         }

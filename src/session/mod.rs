@@ -83,6 +83,34 @@ pub struct Sessions {
     unowned: usize,
 }
 
+/// Whose request it is. The id of a session is made from its place and its secret only when it is
+/// asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caller<'a> {
+    /// The session is in this table.
+    Here(&'a Sessions, SessionKey),
+    /// It is in another worker's.
+    Elsewhere(&'a SessionId, &'a Principal),
+}
+
+impl<'a> Caller<'a> {
+    /// The session's id.
+    pub fn session(self) -> SessionId {
+        match self {
+            Caller::Here(sessions, key) => sessions.id(key),
+            Caller::Elsewhere(id, _) => *id,
+        }
+    }
+
+    /// The session's principal.
+    pub fn principal(self) -> &'a Principal {
+        match self {
+            Caller::Here(sessions, key) => sessions.principal(key),
+            Caller::Elsewhere(_, principal) => principal,
+        }
+    }
+}
+
 /// 32 bytes: half of what one idle client costs.
 #[derive(Debug)]
 struct Session {

@@ -1,7 +1,7 @@
 //! The world behind the connection: it answers at once, later, in any order, well or badly.
 
-use tidegate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Incoming, Refusal, Rules, Welcome};
-use tidegate::proto::{Command, ErrorCode, ErrorReply, Version, encode, encode_extended};
+use tidegate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Refusal, Rules, Welcome};
+use tidegate::proto::{Command, ErrorCode, ErrorReply, Frame, Version, encode, encode_extended};
 
 use super::dice::Dice;
 use super::expect::Kind;
@@ -66,7 +66,7 @@ impl Host for ModelHost<'_, '_> {
         }
     }
 
-    fn dispatch(&mut self, request: &Incoming<'_>, out: &mut Vec<u8>) -> Dispatched {
+    fn dispatch(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
         self.reach(true);
         assert!(self.queued + out.len() <= self.rules.outbound_high, "a frame was parsed above the high mark");
         assert!(self.pending.len() < usize::from(self.rules.max_in_flight), "more in flight than allowed");
