@@ -37,6 +37,9 @@ cargo test --all-features
 say "the core without its features"
 cargo test --no-default-features --lib
 
+say "instructions a frame"
+scripts/instructions.sh
+
 say "fuzzing, $FUZZ_SECONDS s a target"
 fuzzer
 for target in decoder connection; do

@@ -12,7 +12,10 @@
 //! | `transport`, `outq` | the stream under a connection |
 //! | `leave` | what a drain asks for |
 //! | `token` | names of event sources |
+//! | `bench_support` | what micro benchmarks reach of all this |
 
+#[doc(hidden)]
+pub mod bench_support;
 mod deadlines;
 mod gate;
 mod hub;
