@@ -10,4 +10,6 @@ mod services;
 mod sessions;
 mod sim;
 mod support;
+#[cfg(target_os = "linux")]
+mod tune_host;
 mod workers;
