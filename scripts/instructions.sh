@@ -29,7 +29,7 @@ fi
 if ! command -v valgrind >/dev/null; then
   printf 'installing valgrind\n' >&2
   apt-get update -qq
-  apt-get install -y -qq valgrind >/dev/null
+  apt-get install -y -qq --no-install-recommends valgrind libc6-dbg >/dev/null
 fi
 
 # What others' settings would make of the program is not what is shipped.
