@@ -7,15 +7,20 @@ use crate::proto::{Command, HEADER_LEN, MAGIC, Version, seq_follows};
 const PLAIN: [u8; 2] = [MAGIC, Version::Plain.to_wire()];
 
 impl Connection {
-    /// Serves the plain ECHOs at the front of `input` and takes them off; returns how many.
+    /// Whether it is worth a look for [`Connection::serve_echoes`].
+    #[inline]
+    pub(super) fn may_be_echo(&self, input: &[u8]) -> bool {
+        self.state == State::Ready && input.get(HEADER_LEN - 1) == Some(&Command::ECHO.0)
+    }
+
+    /// Serves the plain ECHOs at the front of `input` and takes them off; returns how many. Only on a
+    /// connection that is ready.
     ///
     /// The reply to a plain ECHO has its seq, its command and its payload, and so it is that very
     /// frame: after its header is checked nothing is left to be encoded, and a run of them is one copy.
     /// Anything else, and whatever is wrong, is left to the decoder.
     pub(super) fn serve_echoes(&mut self, cx: &mut Cx<'_>, input: &mut &[u8]) -> u64 {
-        if self.state != State::Ready {
-            return 0;
-        }
+        debug_assert!(self.state == State::Ready, "nobody is served before");
         // The frame that goes over the mark is the last one, as it is anywhere else.
         let room = cx.rules.outbound_high.saturating_sub(self.unsent(cx));
         let (mut run, mut frames, mut last_seq) = (0, 0, self.last_seq);

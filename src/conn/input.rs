@@ -24,10 +24,11 @@ impl Connection {
         let had_tail = !decoder.is_empty();
         let mut frames = 0;
         while self.wants_frames(cx) {
-            let echoes = if decoder.is_empty() { self.serve_echoes(cx, &mut input) } else { 0 };
-            frames += echoes;
-            if echoes > 0 && !self.wants_frames(cx) {
-                break;
+            if decoder.is_empty() && self.may_be_echo(input) {
+                frames += self.serve_echoes(cx, &mut input);
+                if !self.wants_frames(cx) {
+                    break;
+                }
             }
             match decoder.next(&mut input) {
                 Ok(Some(frame)) => {
