@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select_biased};
 
 use super::{Deferred, Failure, Handler, OwnedRequest, Responder};
 use crate::proto::ErrorCode;
@@ -65,9 +65,9 @@ impl Pool {
     pub fn join(self, deadline: Instant) -> usize {
         drop(self.stop);
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        // Disconnected: they have all ended. Timed out: some have not.
-        let _ = self.ended.recv_timeout(patience);
-        let (done, busy): (Vec<_>, Vec<_>) = self.threads.into_iter().partition(JoinHandle::is_finished);
+        // Disconnected: each has left its loop, and is over in a moment if it does not seem so yet.
+        let all = self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
+        let (done, busy): (Vec<_>, Vec<_>) = self.threads.into_iter().partition(|thread| all || thread.is_finished());
         for thread in done {
             if thread.join().is_err() {
                 log::error!("a thread of the blocking pool panicked outside of a handler; this is a fault of tidegate");
@@ -93,6 +93,19 @@ fn run(jobs: &Receiver<Job>, stopped: &Receiver<()>, _alive: &Sender<()>) {
         // The responder is dropped by the unwinding, and answers INTERNAL.
         if catch_unwind(AssertUnwindSafe(|| job.handler.handle(&request, responder))).is_err() {
             log::error!("the handler of {} panicked: the request gets INTERNAL", request.command());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_with_nothing_to_do_leaves_no_thread_behind_however_soon_it_is_looked_at() {
+        for _ in 0..300 {
+            let pool = Pool::start(4, 1).unwrap();
+            assert_eq!(pool.join(Instant::now() + Duration::from_secs(60)), 0);
         }
     }
 }
