@@ -20,7 +20,8 @@ enum Phase {
     Announce,
     /// No handshake begins; those that had begun come in.
     Gate { settled_at: Instant },
-    /// GOAWAY stage 0 goes out, spread over half of the notice; requests are served.
+    /// GOAWAY stage 0 goes out, spread over half of the notice; requests are served. Left out where
+    /// the notice lasts no time.
     Notice { from: Instant, until: Instant, slots: usize, next: usize },
     /// GOAWAY stage 1 goes out.
     Final { slots: usize, next: usize },
@@ -131,7 +132,13 @@ impl DrainRun {
                 }
                 self.timeline.gate = elapsed;
                 let slots = reactor.slots();
-                self.phase = Phase::Notice { from: now, until: now + plan.notice, slots, next: 0 };
+                self.phase = if plan.notice.is_zero() {
+                    // Nobody could make anything of a notice that ends as it is given.
+                    self.timeline.notice = elapsed;
+                    Phase::Final { slots, next: 0 }
+                } else {
+                    Phase::Notice { from: now, until: now + plan.notice, slots, next: 0 }
+                };
             }
             Phase::Notice { from, until, slots, next } => {
                 let spread = plan.notice / 2;

@@ -129,6 +129,20 @@ fn notice_comes_first_with_a_slot_of_its_own_for_each_and_a_clients_goaway_ends_
 }
 
 #[test]
+fn a_notice_of_no_time_is_not_given_and_the_last_word_comes_at_once() {
+    let (server, address) = start(Config { drain_notice: Duration::ZERO, ..config() }, |b| b);
+    let (mut client, _) = Client::ready(address);
+    let mut stranger = Client::connect(address);
+    until("both are served", || sum(&server, |s| &s.connections_open) == 2);
+    server.drain();
+    assert_eq!(client.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain).last_seq, 1);
+    client.expect_eof();
+    stranger.expect_end(0, ErrorCode::Draining);
+    drop((client, stranger));
+    assert_clean(&server.wait());
+}
+
+#[test]
 fn every_request_up_to_last_seq_is_answered_and_none_beyond_it_is_processed() {
     let handled = Arc::new(Mutex::new(Vec::new()));
     let (in_place, on_pool) = (Arc::clone(&handled), Arc::clone(&handled));
