@@ -282,7 +282,7 @@ fn restarted(at: u64) -> Point {
         }
         128..136 => {
             let late = 2.68e9 / f64::powi(2.2, at as i32 - 128);
-            point.answered *= 136 - at;
+            point.answered += point.answered * (136 - at) / 3;
             point.connections = (1_250 * (at - 127)).min(5_000);
             (point.p50, point.p99, point.max) = ((late * 0.8) as u64, (late * 0.98) as u64, late as u64);
         }

@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(last(samples::success()), "Nothing was lost: all 2,900,928 requests answered.");
         assert_eq!(
             last(samples::restart()),
-            "Nothing was lost: 1,300,350 answered, 1,204 safe to retry; the ledger agrees."
+            "Nothing was lost: 1,220,235 answered, 1,204 safe to retry; the ledger agrees."
         );
         assert_eq!(last(samples::nothing()), "FAILED, nothing was measured: 0 answered.");
         let text = table(&samples::bad());

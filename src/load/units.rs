@@ -89,7 +89,7 @@ pub(super) fn latency_tick(ns: f64) -> String {
         ..1e9 => rounded(ns / 1e6, "ms"),
         ..1e12 => rounded(ns / 1e9, "s"),
         ..1e15 => format!("{} s", count((ns / 1e9).round() as u64)),
-        _ => format!("{:.0e} s", ns / 1e9),
+        _ => format!("{:.1e} s", ns / 1e9),
     }
 }
 

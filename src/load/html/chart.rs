@@ -68,13 +68,24 @@ impl Chart<'_> {
 
     fn sized(&self, size: &Size, extra: f64) -> String {
         let x = Axis::new(self.x, size.ticks_x);
-        let wide = size.width - size.left - size.right;
-        let marks = marks(self.events, |at| x.place(at), wide);
+        let names = self.series.iter().filter(|_| self.series.len() > 1).map(|series| name_width(series.name) + 8.0);
+        let right = names.fold(size.right, f64::max);
+        let wide = size.width - size.left - right;
+        let marks = marks(self.events, |at| x.place(at), wide, right);
         let lanes = marks.iter().filter_map(|mark| mark.label.as_ref()).map(|label| label.lane + 1).max().unwrap_or(0);
         let top = TOP + lanes as f64 * LINE;
         let high = size.height - TOP - BOTTOM + extra;
         let ticks_y = size.ticks_y + (extra / 60.0) as usize;
-        let plot = Plot { left: size.left, top, wide, high, x, y: Axis::new(self.y, ticks_y), out: String::new() };
+        let plot = Plot {
+            left: size.left,
+            margin: right,
+            top,
+            wide,
+            high,
+            x,
+            y: Axis::new(self.y, ticks_y),
+            out: String::new(),
+        };
         let (width, height) = (size.width, top + high + BOTTOM);
         format!(
             "<svg class=\"chart {}\" viewBox=\"0 0 {width} {height}\" role=\"img\" data-plot=\"{} {} {} {}\">\
@@ -94,6 +105,8 @@ impl Chart<'_> {
 /// The area between the axes, and what is drawn so far.
 struct Plot {
     left: f64,
+    /// Right of it, for what is written there.
+    margin: f64,
     top: f64,
     wide: f64,
     high: f64,
@@ -110,10 +123,8 @@ impl Plot {
             self.series(series);
         }
         self.events(marks);
-        if chart.series.len() > 1 {
-            self.names(&chart.series);
-        }
-        self.dots(&chart.dots);
+        let names = if chart.series.len() > 1 { self.names(&chart.series) } else { vec![] };
+        self.dots(&chart.dots, names);
         self.out
     }
 
@@ -179,7 +190,7 @@ impl Plot {
             let half = text_width(&tick.label) / 2.0;
             let (at, under) = (round(x), round(self.bottom() + 4.0));
             self.put(format_args!("<path class=\"base\" d=\"M{at} {bottom}V{under}\"/>"));
-            if x - half >= free {
+            if x - half >= free && x + half <= self.right() + self.margin {
                 free = x + half + 8.0;
                 let y = round(self.bottom() + 18.0);
                 self.put(format_args!(
@@ -209,8 +220,14 @@ impl Plot {
                     let path: String = runs(&points).filter(|run| run.len() > 1).map(closed).collect();
                     self.put(format_args!("<path class=\"area {class}\" d=\"{path}\"/>"));
                 }
-                let path: String = runs(&points).map(|run| self.path(run)).collect();
-                self.put(format_args!("<path class=\"line {class}\" d=\"{path}\"/>"));
+                // Alone between gaps, a point would be no more than a speck.
+                for (name, lonely) in [("line", false), ("point", true)] {
+                    let runs = runs(&points).filter(|run| (run.len() == 1) == lonely);
+                    let path: String = runs.map(|run| self.path(run)).collect();
+                    if !path.is_empty() {
+                        self.put(format_args!("<path class=\"{name} {class}\" d=\"{path}\"/>"));
+                    }
+                }
             }
         }
     }
@@ -264,8 +281,8 @@ impl Plot {
         }
     }
 
-    /// Each curve's name where it ends, moved apart where the ends are close.
-    fn names(&mut self, all: &[Series<'_>]) {
+    /// Each curve's name where it ends, moved apart where the ends are close; returns where they stand.
+    fn names(&mut self, all: &[Series<'_>]) -> Vec<Text> {
         let end = |series: &Series<'_>| match &series.shape {
             Shape::Line(points) | Shape::Area(points) => points.iter().rev().find_map(|(x, y)| Some((*x, (*y)?))),
             Shape::Bars(_) => None,
@@ -283,25 +300,26 @@ impl Plot {
             let limit = below.fold(f64::INFINITY, f64::min) - LINE + 1.0;
             ends[at].1 = ends[at].1.min(limit);
         }
-        for (x, y, at) in ends {
-            let (class, name) = (all[at].class, escaped(all[at].name));
-            let (x, y) = (round(x), round(y));
+        for (x, y, at) in &ends {
+            let (class, name) = (all[*at].class, escaped(all[*at].name));
+            let (x, y) = (round(*x), round(*y));
             self.put(format_args!("<text class=\"name {class}\" x=\"{x}\" y=\"{y}\">{name}</text>"));
         }
+        ends.iter().map(|(x, y, at)| Text { from: *x, to: x + name_width(all[*at].name), base: *y }).collect()
     }
 
-    fn dots(&mut self, dots: &[(f64, f64, String)]) {
-        let mut taken: Vec<(f64, f64, f64)> = vec![];
+    /// Points, with those of their labels that have room beside what is `taken`.
+    fn dots(&mut self, dots: &[(f64, f64, String)], mut taken: Vec<Text>) {
         for (x, y, text) in dots {
             let (x, y) = (self.px(*x), self.py(*y));
             let (cx, cy) = (round(x), round(y));
             self.put(format_args!("<circle class=\"dot\" cx=\"{cx}\" cy=\"{cy}\" r=\"3.5\"/>"));
             // Above and to the left: a distribution never falls.
-            let (end, base) = (x + 3.0, (y - 9.0).max(LINE - 3.0));
-            let from = end - text_width(text);
-            let free = taken.iter().all(|(a, b, line)| end < *a || from > *b || (base - line).abs() > LINE);
-            if free && from > self.left {
-                taken.push((from - 4.0, end + 4.0, base));
+            let (from, base) = ((x + 3.0 - text_width(text)).max(self.left + 4.0), (y - 9.0).max(LINE - 3.0));
+            let end = from + text_width(text);
+            let new = Text { from: from - 2.0, to: end + 2.0, base };
+            if taken.iter().all(|other| new.apart(other)) {
+                taken.push(new);
                 let (end, base, text) = (round(end), round(base), escaped(text));
                 self.put(format_args!(
                     "<text class=\"value\" x=\"{end}\" y=\"{base}\" text-anchor=\"end\">{text}</text>"
@@ -309,6 +327,24 @@ impl Plot {
             }
         }
     }
+}
+
+/// Where something is written, pixels.
+struct Text {
+    from: f64,
+    to: f64,
+    base: f64,
+}
+
+impl Text {
+    fn apart(&self, other: &Text) -> bool {
+        self.to < other.from || self.from > other.to || (self.base - other.base).abs() >= LINE
+    }
+}
+
+/// Names are bold.
+fn name_width(name: &str) -> f64 {
+    text_width(name) * 1.15
 }
 
 /// The stretches without a gap.

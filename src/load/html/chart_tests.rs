@@ -44,8 +44,9 @@ fn a_gap_interrupts_the_line_and_a_lonely_point_is_a_dot() {
     let points = vec![(0.0, Some(1.0)), (100.0, Some(2.0)), (200.0, None), (500.0, Some(3.0)), (600.0, None)];
     let svg = chart(points, &[]).svg(0.0);
     let path = attributes(&svg, "<path class=\"line a\"", "d")[0];
-    assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 1), "{path}");
-    assert!(path.ends_with("h0"), "{path}");
+    assert_eq!((path.matches('M').count(), path.matches('L').count()), (1, 1), "{path}");
+    let lonely = attributes(&svg, "<path class=\"point a\"", "d")[0];
+    assert!(lonely.starts_with('M') && lonely.ends_with("h0"), "{lonely}");
 }
 
 #[test]
@@ -111,6 +112,8 @@ fn labels_of_an_axis_do_not_meet() {
             .collect();
         assert!(ends.len() >= 3, "{ends:?}");
         assert!(ends.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ends:?}");
+        let width: f64 = attributes(svg, "<svg", "viewBox")[0].split(' ').nth(2).unwrap().parse().unwrap();
+        assert!(ends.iter().all(|(from, to)| *from >= 0.0 && *to <= width), "{ends:?}");
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn distribution(report: &Report) -> Option<String> {
         })
         .collect();
     let tables = all.iter().map(|(name, _, latency)| steps_table(name, latency)).collect();
-    let note = format!("share of requests that took no longer{}", scale_note(min, max));
+    let note = format!("of requests and of connecting{}", scale_note(min, max));
     Some(Figure { title: "Latency by percentile", note, chart, extra: 90.0, read, tables }.html())
 }
 
@@ -118,7 +118,7 @@ fn latencies(report: &Report, span: Span) -> String {
     let tables = vec![table(caption, &["until", "p50", "p99", "max"], cells)];
     let y = Measure::Latency { min, max };
     let chart = span.chart(report, "Latency over time", description.join(" "), y, series.into());
-    let note = format!("p50, p99 and max of each interval{}", scale_note(min, max));
+    let note = format!("of each interval{}", scale_note(min, max));
     Figure { title: "Latency", note, chart, extra: 60.0, read, tables }.html()
 }
 
@@ -245,7 +245,7 @@ fn described(all: &[(&str, &str, &Latency)]) -> String {
 }
 
 fn scale_note(min: f64, max: f64) -> &'static str {
-    if logarithmic(min, max) { ", logarithmic" } else { "" }
+    if logarithmic(min, max) { ", log scale" } else { "" }
 }
 
 fn extent(all: impl Iterator<Item = u64>) -> (f64, f64) {

@@ -10,12 +10,13 @@ mod thin;
 
 use super::reading::{Grade, Verdict, percentile, verdict};
 use super::report::{Latency, Report};
-use super::units::{self, clean, count, duration, latency};
+use super::units::{self, clean, count, duration, latency, short};
 
 /// The report as an HTML document that needs nothing but a browser. All text in it is escaped.
 pub fn page(report: &Report) -> String {
     let verdict = verdict(report);
     let title = format!("{}: {} on {}", verdict.headline, report.shape, report.address);
+    let title = short(&title, 120);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -45,6 +46,11 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// A table that can be moved sideways where it is wider than the page.
+fn framed(table: &str) -> String {
+    format!("<div class=\"frame\">{table}</div>\n")
 }
 
 /// A table of figures, the first column its rows' names.
@@ -101,9 +107,9 @@ fn header(report: &Report) -> String {
     format!(
         "<header>\n<p class=\"kicker\">tidegate load</p>\n<h1>{} <span>on</span> {}</h1>\n\
          <p class=\"note\">{}, {} measured</p>\n</header>\n",
-        escaped(&report.shape),
-        escaped(&report.address),
-        escaped(&report.started),
+        escaped(&short(&report.shape, 40)),
+        escaped(&short(&report.address, 120)),
+        escaped(&short(&report.started, 40)),
         duration(report.duration_ms)
     )
 }
@@ -119,18 +125,23 @@ fn verdict_box(verdict: &Verdict) -> String {
     let notes = if notes.is_empty() { notes } else { format!("<ul>\n{notes}</ul>\n") };
     format!(
         "<section class=\"verdict {class}\">\n<svg viewBox=\"0 0 24 24\" role=\"img\"><title>{name}</title>\
-         <circle cx=\"12\" cy=\"12\" r=\"11\"/><path d=\"{sign}\"/></svg>\n<div>\n<h2>{}</h2>\n<p>{}.</p>\n{notes}</div>\n\
+         <circle cx=\"12\" cy=\"12\" r=\"11\"/><path d=\"{sign}\"/></svg>\n<div>\n<h2>{}</h2>\n<p>{}</p>\n{notes}</div>\n\
          </section>\n",
         escaped(&verdict.headline),
-        escaped(&verdict.detail)
+        escaped(&sentence(&verdict.detail))
     )
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).chain(['.']).collect())
 }
 
 fn tiles(report: &Report) -> String {
     let connecting = report.shape == "connect";
     let of = if connecting { report.connect.as_ref() } else { report.latency.as_ref() };
     let at = |p: f64| of.map_or("–".into(), |all: &Latency| latency(percentile(all, p)));
-    let what = if connecting { "connections a second" } else { "replies a second" };
+    let what = if connecting { "connections/s" } else { "replies/s" };
     let mut all = vec![
         (what, units::rate(report.rate)),
         ("p50", at(50.0)),

@@ -81,7 +81,8 @@ fn latency(min: f64, max: f64, about: usize) -> Axis {
     if !logarithmic(min, max) {
         return amount(max, 1.0, about, latency_tick);
     }
-    let (low, high) = (below(min), above(max));
+    // With some ground under the lowest curve.
+    let (low, high) = (below(min / 1.2), above(max));
     let all: Vec<f64> = successive(low).take_while(|value| *value < high * 1.5).collect();
     let decades = all.iter().filter(|value| is_decade(**value)).count();
     // 1, 2, 5, or only powers of ten, or only some of those.
@@ -207,7 +208,7 @@ mod tests {
         );
         let few = labels(Measure::Latency { min: 1.0, max: 1e12 }, 5);
         assert_eq!(few, ["1 ns", "1 µs", "1 ms", "1 s", "1,000 s"]);
-        let axis = Axis::new(Measure::Latency { min: 1e5, max: 1e9 }, 5);
+        let axis = Axis::new(Measure::Latency { min: 1.3e5, max: 1e9 }, 5);
         assert_eq!([1e5, 1e7, 1e9].map(|ns| (axis.place(ns) * 1e6).round()), [0.0, 5e5, 1e6]);
     }
 

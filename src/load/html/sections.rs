@@ -2,8 +2,8 @@
 
 use super::super::reading::{PERCENTILES, fates, percentile};
 use super::super::report::{Account, Event, Generator, Latency, LedgerCheck, Report};
-use super::super::units::{self, count, duration, latency, latency_of, share};
-use super::escaped;
+use super::super::units::{self, count, duration, latency, latency_of, share, short};
+use super::{escaped, framed};
 
 /// Events and errors beyond are counted, not shown.
 const MOST: usize = 200;
@@ -29,12 +29,12 @@ pub(super) fn percentiles(report: &Report) -> String {
         row("count".into(), &|all| count(all.count)),
     ];
     let head: String = columns.iter().map(|(name, _)| format!("<th scope=\"col\">{name}</th>")).collect();
-    format!(
+    framed(&format!(
         "<table class=\"percentiles\"><caption>Latency</caption>\n<thead><tr><td></td>{head}</tr></thead>\n\
          <tbody>{}{}</tbody></table>\n",
         named.collect::<String>(),
         others.concat()
-    )
+    ))
 }
 
 /// Where each request went, and what became of connections.
@@ -62,16 +62,18 @@ pub(super) fn account(account: &Account) -> String {
     let connections = connections.map(|(name, text, n)| {
         format!("<tr><th scope=\"row\">{name}<small>{text}</small></th><td>{}</td></tr>\n", count(n))
     });
-    format!(
-        "<div class=\"pair\">\n<table><caption>Requests</caption>\n<tbody>\
+    let requests = format!(
+        "<table><caption>Requests</caption>\n<tbody>\
          <tr class=\"total\"><th scope=\"row\">Sent</th><td>{}</td><td></td></tr>\n{}</tbody>\n\
          <tfoot><tr class=\"total\"><th scope=\"row\">Sum</th><td>{}</td><td class=\"{class}\">{sign}</td></tr></tfoot>\
-         </table>\n<table><caption>Connections and replies</caption>\n<tbody>{}</tbody></table>\n</div>\n",
+         </table>\n",
         count(account.sent),
         requests.map(row).concat(),
         count(sum),
-        connections.concat()
-    )
+    );
+    let connections =
+        format!("<table><caption>Connections and replies</caption>\n<tbody>{}</tbody></table>\n", connections.concat());
+    pair(&requests, &connections)
 }
 
 /// The servers' ledger beside the clients' account.
@@ -102,21 +104,20 @@ pub(super) fn ledger(ledger: &LedgerCheck, account: &Account) -> String {
             ledger.differences.iter().take(MOST).map(|text| format!("<li>{}</li>\n", escaped(text))).collect();
         format!("<div class=\"note-box bad\"><strong>They differ.</strong><ul>{all}</ul></div>\n")
     };
-    format!(
-        "{verdict}<div class=\"pair\">\n<table><caption>By the server, {} drained</caption>\n<tbody>{}</tbody></table>\n\
-         <table><caption>By the clients</caption>\n<tbody>{}</tbody></table>\n</div>\n\
-         <p class=\"note\">The two count differently: a refusal that is safe to retry is a failed request to the server, \
-         and one that it never read is in no ledger.</p>\n",
-        if ledger.ledgers == 1 { "once".into() } else { format!("{} times", count(ledger.ledgers)) },
-        rows(servers),
-        rows(clients)
-    )
+    let times = if ledger.ledgers == 1 { "once".into() } else { format!("{} times", count(ledger.ledgers)) };
+    let servers =
+        format!("<table><caption>By the server, drained {times}</caption>\n<tbody>{}</tbody></table>\n", rows(servers));
+    let clients = format!("<table><caption>By the clients</caption>\n<tbody>{}</tbody></table>\n", rows(clients));
+    verdict
+        + &pair(&servers, &clients)
+        + "<p class=\"note\">The two count differently: a refusal that is safe to retry is a failed request to the server, \
+           and one that it never read is in no ledger.</p>\n"
 }
 
 /// What happened, as a list with its time.
 pub(super) fn events(events: &[Event]) -> String {
     let rows = events.iter().take(MOST).map(|event| {
-        let (at, kind, text) = (duration(event.at_ms), escaped(&event.kind), escaped(&event.text));
+        let (at, kind, text) = (duration(event.at_ms), escaped(&short(&event.kind, 20)), escaped(&event.text));
         format!("<tr><td>{at}</td><th scope=\"row\">{kind}</th><td class=\"text\">{text}</td></tr>\n")
     });
     listed("events", rows, events.len())
@@ -163,9 +164,14 @@ pub(super) fn pairs(all: &[(String, String)]) -> String {
     format!("<dl class=\"pairs\">\n{}</dl>\n", cells.collect::<String>())
 }
 
+/// Two tables side by side, where there is room.
+fn pair(left: &str, right: &str) -> String {
+    format!("<div class=\"pair\">\n{}{}</div>\n", framed(left), framed(right))
+}
+
 fn listed(class: &str, rows: impl Iterator<Item = String>, all: usize) -> String {
     let more = all.saturating_sub(MOST);
     let more =
         if more > 0 { format!("<p class=\"note\">and {} more</p>\n", count(more as u64)) } else { String::new() };
-    format!("<table class=\"{class}\"><tbody>\n{}</tbody></table>\n{more}", rows.collect::<String>())
+    framed(&format!("<table class=\"{class}\"><tbody>\n{}</tbody></table>\n", rows.collect::<String>())) + &more
 }
