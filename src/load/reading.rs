@@ -129,7 +129,8 @@ fn doubts(report: &Report) -> Vec<String> {
         notes.push(format!("{left} cut off without a word: processed or not, nobody can say."));
     }
     if let Some(why) = &report.generator.saturated {
-        notes.push(format!("The generator was saturated, so the figures are its own, not the server's: {why}"));
+        let why = why.trim_end_matches('.');
+        notes.push(format!("The generator was saturated, so the figures are its own, not the server's: {why}."));
     }
     if account.broken > 0 {
         notes.push(format!("{} closed by reset, or without the announced end.", were(account.broken, "connection")));
