@@ -1,4 +1,4 @@
-//! The `tidegate` program: `serve`, `call`, `token`.
+//! The `tidegate` program: `serve`, `call`, `load`, `token`.
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -11,6 +11,8 @@ use tidegate::client::{CallOptions, Client, ClientError, ClientOptions, Reply, T
 use tidegate::proto::message::session_put_payload;
 use tidegate::proto::{Command, SessionId};
 
+use super::secret;
+
 /// Send a request to a server and print its reply
 ///
 /// The token comes from --token-file or from the environment variable TIDEGATE_TOKEN.
@@ -83,10 +85,10 @@ fn fail(code: u8, text: &str) -> ExitCode {
 
 fn call(args: &CallArgs) -> Result<(), Failure> {
     let payload = payload(args).map_err(Failure::Usage)?;
-    let token = token(args).map_err(Failure::Usage)?;
+    let token = secret::token(args.token_file.as_deref()).map_err(Failure::Usage)?;
     let deadline = Duration::from_millis(args.deadline_ms.into());
     let client = Client::connect(ClientOptions {
-        token,
+        token: token.map(Token::new),
         connect_timeout: deadline,
         deadline,
         session: args.session,
@@ -189,24 +191,6 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
 }
 
-/// The token: the file's first line, else the environment's. A file that was named is not passed over.
-fn token(args: &CallArgs) -> Result<Option<Token>, String> {
-    if let Some(file) = &args.token_file {
-        let text = fs::read_to_string(file)
-            .map_err(|error| format!("the token can't be read from {}: {error}", file.display()))?;
-        return match text.lines().next().map(str::trim).filter(|token| !token.is_empty()) {
-            Some(token) => Ok(Some(Token::new(token))),
-            None => Err(format!("the token file {} holds no token in its first line", file.display())),
-        };
-    }
-    match std::env::var("TIDEGATE_TOKEN") {
-        Ok(token) if token.is_empty() => Ok(None),
-        Ok(token) => Ok(Some(Token::new(token))),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err("TIDEGATE_TOKEN is not UTF-8".to_owned()),
-    }
-}
-
 fn parse_command(text: &str) -> Result<Command, String> {
     match Command::parse(text) {
         Some(Command::BYE) => Err("the session is ended with --bye".to_owned()),
@@ -285,18 +269,6 @@ mod tests {
         assert_eq!(payload_of(&["SESSION_PUT", "--file", file.to_str().unwrap()]), Ok(vec![0, 255, b'\n']));
         assert!(payload_of(&["ECHO", "--file", "/nowhere/at/all"]).is_err());
         assert!(args(&["ECHO", "text", "--file", "-"]).is_err(), "one payload, not two");
-    }
-
-    #[test]
-    fn a_token_file_gives_its_first_line_and_must_hold_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("token");
-        let token = || token(&args(&["ECHO", "--token-file", file.to_str().unwrap()]).unwrap());
-        assert!(token().is_err());
-        fs::write(&file, "secret\n").unwrap();
-        assert_eq!(token(), Ok(Some(Token::new("secret"))));
-        fs::write(&file, "\n").unwrap();
-        assert!(token().is_err());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The command line. Exit codes: 0 clean, 1 failed at run time, 2 wrong configuration or usage, 3 something was cut.
 
 mod call;
+#[cfg(feature = "load")]
+mod load;
+mod secret;
 mod serve;
 mod token;
 
@@ -33,12 +36,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Optio
             Ok(args) => call::run(args),
             Err(error) => usage(&error),
         },
-        _ => usage(&"expected a command: serve, call or token"),
+        #[cfg(feature = "load")]
+        Some(("load", matches)) => match load::LoadArgs::from_arg_matches(matches) {
+            Ok(args) => load::run(&args),
+            Err(error) => usage(&error),
+        },
+        #[cfg(feature = "load")]
+        Some((load::HELPER, _)) => load::help(),
+        _ => usage(&"expected a command: serve, call, load or token"),
     }
 }
 
 fn command() -> Command {
-    Command::new("tidegate")
+    let command = Command::new("tidegate")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A gateway for very many long-lived connections that can be restarted at noon and proves that nothing was lost")
         .after_help("Exit codes: 0 clean, 1 failed at run time, 2 wrong configuration or usage, 3 something was cut.")
@@ -54,7 +64,14 @@ fn command() -> Command {
                      TIDEGATE_TOKENS_FILE. The token is kept nowhere: it can't be printed again.",
                 )
                 .arg(Arg::new("PRINCIPAL").required(true).help("Whom the token speaks for: a name without spaces")),
-        )
+        );
+    #[cfg(feature = "load")]
+    let command = command
+        .subcommand(load::LoadArgs::augment_args(
+            Command::new("load").about("Make load, check every reply, and report"),
+        ))
+        .subcommand(Command::new(load::HELPER).hide(true));
+    command
 }
 
 fn usage(error: &dyn fmt::Display) -> ExitCode {

@@ -41,7 +41,7 @@
 //! [`ClientOptions::resume`] a new connection goes on with the session of the one before, if it is
 //! still alive; [`Client::resumed`] tells.
 
-mod backoff;
+pub(crate) mod backoff;
 mod call;
 mod dial;
 mod engine;
