@@ -80,7 +80,7 @@ impl Link {
             return Err("GOAWAY before READY, or behind the final one".to_owned());
         }
         let asked = goaway.reason == GoAwayReason::Asked;
-        if !asked {
+        if !asked && cx.news.away.is_none() {
             cx.news.away = Some((goaway.reconnect_after_ms, goaway.addresses));
         }
         match goaway.stage {

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::mix::Mix;
 
+/// Connections of a run that are begun and not yet READY: below any backlog.
+const CONNECTING: usize = 256;
+
 /// What a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
@@ -134,6 +137,8 @@ pub struct Plan {
     pub count: usize,
     /// How many the run has.
     pub all: u64,
+    /// How many may be on their way to READY at once.
+    pub at_once: usize,
     /// See [`Settings`]; its own share.
     pub total: Option<u64>,
     /// See [`Settings`].
@@ -181,6 +186,10 @@ impl Settings {
                 first,
                 count: count as usize,
                 all: self.connections as u64,
+                at_once: match self.shape {
+                    Shape::Connect => count as usize,
+                    _ => (CONNECTING / processes).max(1),
+                },
                 total: self.total.map(|total| even_share(total, processes, index)),
                 duration: self.duration.map(ns),
                 warm_up: ns(self.warm_up),

@@ -39,6 +39,8 @@ pub trait Watch {
     fn interval(&mut self, point: &Point, errors: u64);
     /// One ECHO on each connection is done: sent, and of those answered rightly.
     fn echoed(&mut self, sent: u64, answered: u64);
+    /// Every connection has ended; what is left is to report.
+    fn settled(&mut self);
     /// Something worth a line.
     fn say(&mut self, text: &str);
 }
@@ -70,6 +72,7 @@ pub fn run(settings: &Settings, words: &Receiver<Word>, watch: &mut dyn Watch) -
     let mut course = Course::new(workers.len());
     course.follow(&mut workers, &inbox, words, watch).map_err(LoadError)?;
     drop(workers);
+    watch.settled();
     Ok(course.report(settings, begun, watch))
 }
 

@@ -3,6 +3,7 @@
 mod auth;
 mod drain;
 mod limits;
+mod load;
 mod process;
 mod protocol;
 mod restart;

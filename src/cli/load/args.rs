@@ -114,8 +114,9 @@ pub struct LoadArgs {
     /// Show no progress
     #[arg(long, short, help_heading = "Report")]
     pub quiet: bool,
-    /// For scripts: prints `connected N` when the load begins; reads lines from stdin: `echo` sends one ECHO on
-    /// each connection and prints `echoed N of M`, `stop` ends the run in good order
+    /// For scripts: prints `connected N` when the load begins and `settled` when all connections have ended;
+    /// reads lines from stdin: `echo` sends one ECHO on each connection and prints `echoed N of M`, `stop` ends
+    /// the run in good order
     #[arg(long, help_heading = "Report")]
     pub control: bool,
 }

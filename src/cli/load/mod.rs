@@ -138,6 +138,10 @@ impl Watch for Watcher {
         self.answer(format_args!("echoed {answered} of {sent}"));
     }
 
+    fn settled(&mut self) {
+        self.answer(format_args!("settled"));
+    }
+
     fn say(&mut self, text: &str) {
         self.progress.say(text);
     }

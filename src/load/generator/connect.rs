@@ -14,8 +14,6 @@ use crate::load::net;
 use crate::load::plan::Shape;
 use crate::load::schedule::ramped;
 
-/// Connections begun and not yet READY: below any backlog.
-pub(super) const CONNECTING: usize = 256;
 /// For a connection to become READY, ns.
 const TOO_LONG: u64 = 20_000_000_000;
 /// Servers that GOAWAYs may name.
@@ -33,14 +31,14 @@ impl Generator {
     pub(super) fn open_connections(&mut self) {
         self.end_pauses();
         self.give_up_waiting();
-        while self.connecting < CONNECTING {
+        while self.connecting < self.plan.at_once {
             match self.waiting.pop_front() {
                 Some(slot) => self.begin(slot as usize),
                 None => break,
             }
         }
         let allowed = self.allowed();
-        while self.begun < allowed && self.connecting < CONNECTING {
+        while self.begun < allowed && self.connecting < self.plan.at_once {
             let slot = self.begun;
             self.begun += 1;
             let seq = self.random.u32(..);
@@ -77,13 +75,14 @@ impl Generator {
     }
 
     fn give_up_waiting(&mut self) {
-        while let Some((at, slot, serial)) = self.too_long.front().copied()
-            && at <= self.now
-        {
-            self.too_long.pop_front();
+        while let Some((at, slot, serial)) = self.too_long.front().copied() {
             let conn = &self.conns[slot as usize];
-            let pending = matches!(conn.link.state(), State::Connecting | State::Auth);
-            if pending && conn.serial == serial {
+            let pending = matches!(conn.link.state(), State::Connecting | State::Auth) && conn.serial == serial;
+            if pending && at > self.now {
+                break;
+            }
+            self.too_long.pop_front();
+            if pending {
                 self.books.note_error("no READY within 20 s of the connect");
                 self.close(slot as usize, End::Broken);
             }
@@ -201,7 +200,10 @@ impl Generator {
             }
         }
         if let Some((ms, addresses)) = news.away {
-            conn.mark = after(ms);
+            // A final GOAWAY behind a notice does not take back the notice's slot.
+            if conn.mark == 0 {
+                conn.mark = after(ms);
+            }
             if let Some(address) = self.choose(&addresses) {
                 self.conns[slot].address = address;
             }

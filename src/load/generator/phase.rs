@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Generator;
-use super::connect::CONNECTING;
 use crate::load::link::{End, State};
 use crate::load::message::{Final, Message, Order, Sample};
 use crate::load::net;
@@ -232,7 +231,7 @@ impl Generator {
         }
         let mut next = (self.next_sample + 1) * self.plan.interval;
         let mut also = |at: u64| next = next.min(at);
-        if self.begun < self.plan.count && self.allowed() > 0 && self.connecting < CONNECTING {
+        if self.begun < self.plan.count && self.allowed() > 0 && self.connecting < self.plan.at_once {
             let zero = if self.plan.shape == Shape::Connect { self.started } else { self.born };
             also(zero + ramp_at(self.begun, self.plan.ramp, self.plan.count));
         }

@@ -3,6 +3,7 @@
 mod client;
 mod http;
 mod latch;
+mod load;
 mod process;
 mod server;
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
 pub use http::{get, post};
 pub use latch::Latch;
+pub use load::{Load, Peer, fake, metric};
 pub use process::{Process, audit};
 pub use server::{config, on_worker, start, sum};
 
