@@ -35,6 +35,7 @@
 //! | [`server`] | CONTROL: supervisor, drain, ledger, audit log |
 //! | [`stats`] | each worker's counters |
 //! | [`client`] | blocking client: heartbeats, reconnects, GOAWAY obeyed |
+//! | `load` | load generator: every reply checked, every request accounted for (cargo feature `load`) |
 //!
 //! PURE modules name no socket, thread, clock or file: they run under a simulated clock and network
 //! in the tests.

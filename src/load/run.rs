@@ -288,7 +288,9 @@ fn effort(settings: &Settings, finals: &[Final]) -> Generator {
         ))
     } else if latest > LATE {
         let late = Duration::from_nanos(latest).as_secs_f64() * 1e3;
-        Some(format!("the generator was up to {late:.1} ms behind its schedule: {more}"))
+        Some(format!(
+            "the generator was up to {late:.1} ms behind its schedule, for too much to do or too few processors: {more}"
+        ))
     } else {
         None
     };
@@ -316,3 +318,7 @@ impl Report {
         problems
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

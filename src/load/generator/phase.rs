@@ -162,6 +162,8 @@ impl Generator {
         if matches!(self.phase, Phase::Settling { .. } | Phase::Done) {
             return;
         }
+        // What came due since it was last looked at still belongs to the run.
+        self.follow_schedule();
         if let Some((begun, cpu)) = self.measure.begun {
             self.measure.length = self.now - begun;
             self.measure.cpu = net::cpu_time().saturating_sub(cpu);
