@@ -26,19 +26,27 @@ struct Written {
     sum: Ledger,
 }
 
-/// Reads the audit logs and compares. Where a server still runs it is waited for; `say` tells of that.
+/// Whoever waits with us.
+pub trait Company {
+    /// Tells that there is a wait.
+    fn say(&mut self, text: &str);
+    /// Lets some time pass. Returns whether to wait on.
+    fn pass(&mut self, time: Duration) -> bool;
+}
+
+/// Reads the audit logs and compares. Where a server still runs it is waited for.
 pub fn check(
     files: &[PathBuf],
     since: SystemTime,
     tally: &Tally,
     wait: Duration,
-    say: &mut dyn FnMut(&str),
+    company: &mut dyn Company,
 ) -> LedgerCheck {
     let end = Instant::now() + wait;
     let mut all = Written::default();
     let mut differences = Vec::new();
     for file in files {
-        match await_end(file, since, end, say) {
+        match await_end(file, since, end, company) {
             Ok(written) => {
                 let name = file.display();
                 if written.running {
@@ -58,7 +66,7 @@ pub fn check(
     LedgerCheck { ledgers: all.ledgers, accepted, answered, failed, cut, undelivered, differences }
 }
 
-fn await_end(file: &Path, since: SystemTime, end: Instant, say: &mut dyn FnMut(&str)) -> io::Result<Written> {
+fn await_end(file: &Path, since: SystemTime, end: Instant, company: &mut dyn Company) -> io::Result<Written> {
     let mut told = false;
     loop {
         let written = read(&fs::read_to_string(file)?, since);
@@ -67,9 +75,11 @@ fn await_end(file: &Path, since: SystemTime, end: Instant, say: &mut dyn FnMut(&
         }
         if !std::mem::replace(&mut told, true) {
             let left = end.saturating_duration_since(Instant::now()).as_secs_f64();
-            say(&format!("waiting up to {left:.0} s for the shutdown line in {}", file.display()));
+            company.say(&format!("waiting up to {left:.0} s for the shutdown line in {}", file.display()));
         }
-        std::thread::sleep(LOOK_AGAIN);
+        if !company.pass(LOOK_AGAIN) {
+            return Ok(written);
+        }
     }
 }
 
@@ -186,6 +196,23 @@ mod tests {
         Tally { account, opened: 2, received, errors: 1 }
     }
 
+    /// Waits three times and no longer.
+    #[derive(Debug, Default)]
+    struct Waiting {
+        said: Vec<String>,
+        passed: u32,
+    }
+
+    impl Company for Waiting {
+        fn say(&mut self, text: &str) {
+            self.said.push(text.to_owned());
+        }
+        fn pass(&mut self, _: Duration) -> bool {
+            self.passed += 1;
+            self.passed < 3
+        }
+    }
+
     #[test]
     fn only_shutdowns_since_the_run_began_count_and_all_of_them() {
         let since = humantime::parse_rfc3339("2026-01-01T12:00:00Z").unwrap();
@@ -233,16 +260,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("audit.jsonl");
         let now = SystemTime::now();
-        let mut said = Vec::new();
+        let mut waiting = Waiting::default();
         let mut look = |wait| {
             let files = [file.clone()];
-            check(&files, now, &tally(10), wait, &mut |text| said.push(text.to_owned())).differences
+            check(&files, now, &tally(10), wait, &mut waiting).differences
         };
         assert!(look(Duration::ZERO)[0].contains("can't be read"));
         fs::write(&file, "").unwrap();
         assert!(look(Duration::ZERO)[0].contains("no shutdown line since"));
         fs::write(&file, line("2026-01-01T11:00:00.000Z", "start", None)).unwrap();
-        assert!(look(Duration::from_millis(1))[0].contains("still runs"));
-        assert!(said.len() == 1 && said[0].contains("waiting"), "{said:?}");
+        assert!(look(Duration::from_secs(3_600))[0].contains("still runs"), "until it is told not to wait on");
+        assert!(waiting.said.len() == 1 && waiting.said[0].contains("waiting") && waiting.passed == 3, "{waiting:?}");
     }
 }

@@ -26,6 +26,8 @@ pub enum Message {
     Connected {
         /// So many.
         connections: u64,
+        /// Why there is not even one.
+        trouble: Option<String>,
     },
     /// An interval of the timeline is over.
     Sample(Sample),

@@ -47,8 +47,10 @@ impl Progress {
                 bar.set_length(self.length.map_or(0, millis));
                 bar.set_position(0);
             }
-            Show::Lines => self.say(&format!("{connections} of {} connections are ready", self.connections)),
-            Show::Nothing => {}
+            Show::Lines if connections > 0 => {
+                self.say(&format!("{connections} of {} connections are ready", self.connections))
+            }
+            Show::Lines | Show::Nothing => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, never, select, unbounded};
 
 use super::account::{Errors, Tally};
 use super::episodes::Episodes;
@@ -73,7 +73,12 @@ pub fn run(settings: &Settings, words: &Receiver<Word>, watch: &mut dyn Watch) -
     course.follow(&mut workers, &inbox, words, watch).map_err(LoadError)?;
     drop(workers);
     watch.settled();
-    Ok(course.report(settings, begun, watch))
+    let (tally, mut report) = course.report(settings, begun);
+    if !settings.ledgers.is_empty() {
+        let mut company = Company { words, watch };
+        report.ledger = Some(ledger::check(&settings.ledgers, begun, &tally, settings.ledger_wait, &mut company));
+    }
+    Ok(report)
 }
 
 fn start(
@@ -118,6 +123,8 @@ struct Course {
     generators: usize,
     connected: usize,
     connections: u64,
+    /// Why a generator has no connection at all.
+    trouble: Option<String>,
     started: bool,
     echoed: (usize, u64, u64),
     merging: BTreeMap<u64, Merging>,
@@ -132,6 +139,7 @@ impl Course {
             generators,
             connected: 0,
             connections: 0,
+            trouble: None,
             started: false,
             echoed: (0, 0, 0),
             merging: BTreeMap::new(),
@@ -179,9 +187,16 @@ impl Course {
     /// Returns whether all are ready to start, for the first time.
     fn handle(&mut self, index: usize, message: Message, watch: &mut dyn Watch) -> Result<bool, String> {
         match message {
-            Message::Connected { connections } => {
+            Message::Connected { connections, trouble } => {
                 self.connected += 1;
                 self.connections += connections;
+                self.trouble = trouble.or(self.trouble.take());
+                if self.connected == self.generators
+                    && self.connections == 0
+                    && let Some(trouble) = self.trouble.take()
+                {
+                    return Err(trouble);
+                }
                 if self.connected == self.generators && !std::mem::replace(&mut self.started, true) {
                     watch.connected(self.connections);
                     return Ok(true);
@@ -228,7 +243,7 @@ impl Course {
         }
     }
 
-    fn report(mut self, settings: &Settings, begun: SystemTime, watch: &mut dyn Watch) -> Report {
+    fn report(mut self, settings: &Settings, begun: SystemTime) -> (Tally, Report) {
         self.timeline.sort_by_key(|point| point.at_ms);
         let finals: Vec<Final> = std::mem::take(&mut self.finals).into_iter().flatten().collect();
         let (mut tally, mut latency, mut connect) = (Tally::default(), Hist::new(), Hist::new());
@@ -242,10 +257,7 @@ impl Course {
         }
         let longest = finals.iter().map(|found| found.measured_ns).max().unwrap_or(0);
         let rate = |found: &Final| found.measured as f64 * 1e9 / found.measured_ns.max(1) as f64;
-        let ledger = (!settings.ledgers.is_empty()).then(|| {
-            ledger::check(&settings.ledgers, begun, &tally, settings.ledger_wait, &mut |text| watch.say(text))
-        });
-        Report {
+        let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             shape: settings.shape.name().to_owned(),
             address: settings.address.clone(),
@@ -260,7 +272,31 @@ impl Course {
             events: episodes.events(),
             errors: errors.sorted(),
             generator: effort(settings, &finals),
-            ledger,
+            ledger: None,
+        };
+        (tally, report)
+    }
+}
+
+/// Waits for a ledger until somebody has had enough.
+struct Company<'a> {
+    words: &'a Receiver<Word>,
+    watch: &'a mut dyn Watch,
+}
+
+impl ledger::Company for Company<'_> {
+    fn say(&mut self, text: &str) {
+        self.watch.say(text);
+    }
+
+    fn pass(&mut self, time: Duration) -> bool {
+        match self.words.recv_timeout(time) {
+            Ok(word) => word != Word::Stop,
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(time);
+                true
+            }
         }
     }
 }

@@ -55,6 +55,11 @@ impl Watch for Seen {
     fn say(&mut self, _: &str) {}
 }
 
+fn connected(connections: u64) -> Message {
+    let trouble = (connections == 0).then(|| "nobody is there".to_owned());
+    Message::Connected { connections, trouble }
+}
+
 fn sample(index: u64, answered: u64, latency: u64) -> Message {
     let latencies = vec![(latency, answered)];
     let at_ms = (index + 1) * 1_000;
@@ -64,10 +69,20 @@ fn sample(index: u64, answered: u64, latency: u64) -> Message {
 #[test]
 fn the_load_begins_when_all_are_connected_and_only_once() {
     let (mut course, mut seen) = (Course::new(2), Seen::default());
-    assert_eq!(course.handle(0, Message::Connected { connections: 5 }, &mut seen), Ok(false));
-    assert_eq!(course.handle(1, Message::Connected { connections: 4 }, &mut seen), Ok(true));
-    assert_eq!(course.handle(1, Message::Connected { connections: 4 }, &mut seen), Ok(false));
+    assert_eq!(course.handle(0, connected(5), &mut seen), Ok(false));
+    assert_eq!(course.handle(1, connected(4), &mut seen), Ok(true));
+    assert_eq!(course.handle(1, connected(4), &mut seen), Ok(false));
     assert_eq!(seen.connected, [9]);
+}
+
+#[test]
+fn a_generator_without_a_connection_is_no_reason_to_give_up_but_all_of_them_are() {
+    let (mut course, mut seen) = (Course::new(2), Seen::default());
+    assert_eq!(course.handle(0, connected(0), &mut seen), Ok(false));
+    assert_eq!(course.handle(1, connected(3), &mut seen), Ok(true));
+    let mut course = Course::new(2);
+    assert_eq!(course.handle(0, connected(0), &mut seen), Ok(false));
+    assert_eq!(course.handle(1, connected(0), &mut seen), Err("nobody is there".to_owned()));
 }
 
 #[test]
@@ -115,7 +130,7 @@ fn accounts_and_latencies_add_up_and_rates_too() {
         ..Final::default()
     };
     course.finals = vec![Some(found.clone()), Some(found)];
-    let report = course.report(&settings(Pacing::Closed { depth: 1 }), SystemTime::now(), &mut Seen::default());
+    let report = course.report(&settings(Pacing::Closed { depth: 1 }), SystemTime::now()).1;
     assert_eq!((report.account.sent, report.latency.as_ref().unwrap().count, report.duration_ms), (24, 20, 2_000));
     assert!((report.rate - 10.0).abs() < 1e-9 && (report.generator.busiest - 0.25).abs() < 1e-9);
     assert_eq!((report.generator.cpu_ms, report.generator.saturated.as_deref()), (1_000, None));
@@ -141,7 +156,7 @@ fn whatever_is_lost_wrong_unknown_or_differs_speaks_against_a_run() {
         let mut course = Course::new(1);
         let account = Account { sent: 1, answered: 1, connections: 1, ..Account::default() };
         course.finals = vec![Some(Final { tally: Tally { account, ..Tally::default() }, ..Final::default() })];
-        course.report(&settings(Pacing::Silent), SystemTime::now(), &mut Seen::default())
+        course.report(&settings(Pacing::Silent), SystemTime::now()).1
     };
     assert!(good().problems().is_empty());
     let spoil: [fn(&mut Report); 6] = [

@@ -179,6 +179,16 @@ fn more_connections_than_one_process_may_open_are_made_by_several() {
 }
 
 #[test]
+fn helpers_end_when_the_one_that_started_them_is_killed() {
+    let server = Process::serve(&[]);
+    let mut load = Load::start(server.address, &["hold", "--connections", "4", "--processes", "2", "--duration", "5m"]);
+    assert_eq!(load.line(), "connected 4");
+    assert_eq!(metric(&server, "connections_open"), 4);
+    load.signal(Signal::KILL);
+    until("the connections are gone", || metric(&server, "connections_open") == 0);
+}
+
+#[test]
 fn a_token_reaches_helpers_and_a_wrong_one_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let (token, line) = tidegate::auth::generate_token("sensor-7").unwrap();
@@ -202,6 +212,14 @@ fn nobody_there_is_told_and_exits_with_1() {
     let ended = Load::run(address, &["echo", "--connect-timeout", "0.1"]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains(&address.to_string()) && ended.stderr.contains("refused"), "{ended:?}");
+}
+
+#[test]
+fn a_storm_on_nobody_is_given_up() {
+    let address = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    let args = ["connect", "--connections", "2", "--duration", "5m", "--connect-timeout", "0.1"];
+    let report = Load::run(address, &args).report(1);
+    assert!(report.account.refused > 0 && report.account.sent == 0, "{report:#?}");
 }
 
 #[test]

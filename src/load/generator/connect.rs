@@ -68,7 +68,7 @@ impl Generator {
             if conn.stream.is_some() {
                 conn.link.release();
                 self.drive(slot as usize);
-            } else if !conn.given_up {
+            } else if !conn.given_up && conn.mark <= self.now {
                 self.waiting.push_back(slot);
             }
         }
@@ -90,6 +90,9 @@ impl Generator {
     }
 
     fn begin(&mut self, slot: usize) {
+        if self.conns[slot].link.state() != State::Closed {
+            return;
+        }
         if self.plan.shape == Shape::Connect {
             if self.plan.total.is_some_and(|total| self.storm >= total) {
                 return self.give_up(slot);
@@ -143,6 +146,8 @@ impl Generator {
             self.connecting -= 1;
             let conn = &mut self.conns[slot];
             conn.attempt = conn.attempt.saturating_add(1);
+            // Where one server does not answer, the next may.
+            conn.address = (conn.address + 1) % self.addresses.len() as u16;
         }
         self.come_again(slot, was_ready);
     }
@@ -171,6 +176,7 @@ impl Generator {
         };
         // Before READY the mark is when the connect began, which is over.
         let at = conn.mark.max(self.now + backoff.as_nanos() as u64);
+        conn.mark = at;
         self.pauses.push(Reverse((at, slot as u32)));
     }
 

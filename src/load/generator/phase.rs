@@ -64,7 +64,7 @@ impl Generator {
             }
         }
         match self.phase {
-            Phase::Connecting => self.check_connected(tell)?,
+            Phase::Connecting => self.check_connected(tell),
             Phase::Running => self.check_running(tell),
             Phase::Settling { until } => self.check_settled(until),
             Phase::Waiting | Phase::Done => {}
@@ -73,20 +73,19 @@ impl Generator {
         Ok(())
     }
 
-    fn check_connected(&mut self, tell: &mut dyn FnMut(Message)) -> Result<(), String> {
+    fn check_connected(&mut self, tell: &mut dyn FnMut(Message)) {
         let storm = self.plan.shape == Shape::Connect;
         let all = self.ready + self.given_up >= self.plan.count;
         let patience = self.progress.max(self.born + self.plan.ramp) + self.plan.connect_timeout;
         if !(storm || all || self.now >= patience) {
-            return Ok(());
+            return;
         }
-        if !storm && self.books.tally.account.connections == 0 {
-            let why = self.books.errors.latest().unwrap_or("there was no answer").to_owned();
-            return Err(format!("no connection to {}: {why}", self.plan.server));
-        }
+        let trouble = (!storm && self.ready == 0).then(|| {
+            let why = self.books.errors.latest().unwrap_or("there was no answer");
+            format!("no connection to {}: {why}", self.plan.server)
+        });
         self.phase = Phase::Waiting;
-        tell(Message::Connected { connections: self.ready as u64 });
-        Ok(())
+        tell(Message::Connected { connections: self.ready as u64, trouble });
     }
 
     fn start(&mut self) {
@@ -113,7 +112,10 @@ impl Generator {
         let storm = self.plan.shape == Shape::Connect;
         let nobody = self.open == 0 && self.pauses.is_empty() && self.waiting.is_empty();
         let over = nobody && self.begun == self.plan.count && (self.given_up == self.plan.count || !storm);
-        if over {
+        let nobody_there = storm
+            && self.books.tally.account.connections == 0
+            && self.now >= self.started.saturating_add(self.plan.ramp).saturating_add(self.plan.connect_timeout);
+        if over || nobody_there {
             return self.stop();
         }
         if self.end_at().is_some_and(|end| self.now >= end) {
