@@ -2,6 +2,7 @@
 
 mod args;
 mod output;
+mod values;
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
