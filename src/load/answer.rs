@@ -1,7 +1,7 @@
 //! What the server says, and what it means for the account. PURE; the other half of [`Link`].
 
 use super::episodes::Kind;
-use super::link::{Cx, End, Link, State, flag};
+use super::link::{Cx, End, Link, MAX_OUT, State, flag};
 use super::work::{AUTH, BYE, Request, take_work};
 use crate::proto::{
     AuthReady, Command, ErrorCode, ErrorReply, Frame, GoAway, GoAwayReason, GoAwayStage, MAX_PING, encode, seq_follows,
@@ -67,8 +67,11 @@ impl Link {
         if self.state == State::Over {
             return Ok(()); // what it says now is of no use to it
         }
-        let out = &mut take_work(&mut self.work, cx.pool).out;
-        let fitted = encode(out, frame.seq, Command::PONG, frame.payload);
+        let work = take_work(&mut self.work, cx.pool);
+        if work.unwritten() > 2 * MAX_OUT {
+            return Err("PINGs from a server that does not read the PONGs".to_owned());
+        }
+        let fitted = encode(&mut work.out, frame.seq, Command::PONG, frame.payload);
         debug_assert!(fitted, "125 bytes fit");
         cx.books.tally.account.heartbeats += 1;
         Ok(())
@@ -246,7 +249,8 @@ fn name_of(cx: &Cx<'_>, request: &Request) -> String {
 
 fn note_error(cx: &mut Cx<'_>, about: &str, error: &ErrorReply<'_>) {
     let name = error.known_code().map_or_else(|| format!("ERROR {}", error.code), |code| code.name().to_owned());
-    cx.books.note_error(&format!("{name} to {about}: {}", error.text));
+    // What a stranger says may end up on a terminal.
+    cx.books.note_error(&format!("{name} to {about}: {}", error.text.escape_debug()));
 }
 
 fn note_wrong(cx: &mut Cx<'_>, request: &Request, what: &str) {

@@ -12,7 +12,7 @@ use crate::proto::{
 };
 
 /// Bytes that wait for the socket; above this no further request is taken.
-const MAX_OUT: usize = 1 << 20;
+pub(super) const MAX_OUT: usize = 1 << 20;
 /// Requests without an answer; above this no further one is taken.
 const MAX_FLIGHT: usize = 65_536;
 

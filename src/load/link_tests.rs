@@ -1,5 +1,7 @@
 //! One connection's protocol, without a socket.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::load::plan::Shape;
 use crate::proto::{AuthReady, ErrorCode, ErrorReply, GoAway, GoAwayReason, GoAwayStage};
@@ -248,4 +250,101 @@ fn a_body_over_the_servers_limit_is_not_tried() {
     let mut world = World::connected();
     world.server(|out| AuthReady { max_payload: 19, ..AUTH_READY }.encode(out, 7));
     assert!(world.news.hopeless);
+}
+
+/// What can happen to a connection.
+#[derive(Clone, Debug)]
+enum Step {
+    Send(usize, u16),
+    Write(usize),
+    /// The server answers this one of the requests, rightly or not.
+    Reply(u32, u8),
+    Error(u16, u32),
+    GoAway(bool, bool, u32),
+    Ping,
+    Goodbye(bool),
+    Bytes(Vec<u8>),
+    Release,
+    Again,
+    Reconnect(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1..5usize, 0..3u16).prop_map(|(count, kind)| Step::Send(count, kind)),
+        4 => (1..200usize).prop_map(Step::Write),
+        6 => (0..12u32, prop_oneof![Just(0x10u8), Just(0x11), Just(0x20), Just(0x06), Just(0x02), any::<u8>()])
+            .prop_map(|(seq, cmd)| Step::Reply(seq, cmd)),
+        2 => (0..22u16, 0..12u32).prop_map(|(code, seq)| Step::Error(code, seq)),
+        1 => (any::<bool>(), any::<bool>(), 0..12u32).prop_map(|(last, asked, seq)| Step::GoAway(last, asked, seq)),
+        1 => Just(Step::Ping),
+        1 => any::<bool>().prop_map(Step::Goodbye),
+        1 => prop::collection::vec(any::<u8>(), 0..20).prop_map(Step::Bytes),
+        1 => Just(Step::Release),
+        1 => Just(Step::Again),
+        1 => any::<bool>().prop_map(Step::Reconnect),
+    ]
+}
+
+impl World {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        let seq = |back: u32| self.link.next_seq.wrapping_sub(back);
+        let mut bytes = Vec::new();
+        match *step {
+            Step::Send(count, kind) => {
+                for _ in 0..count {
+                    if self.link.can_send() {
+                        self.with(|link, cx| link.request(cx, cx.now, kind, 20));
+                    }
+                }
+            }
+            Step::Write(most) => self.link.handle_written(self.link.output().len().min(most)),
+            Step::Reply(back, 0x10) => self.pattern.encode(&mut bytes, 3, seq(back), Command::ECHO, 20),
+            Step::Reply(back, 0x02) => AUTH_READY.encode(&mut bytes, seq(back)),
+            Step::Reply(back, cmd) => assert!(encode(&mut bytes, seq(back), Command(cmd), b"")),
+            Step::Error(code, back) => {
+                let error = ErrorReply { code, cmd: 0, retry_after_ms: 0, text: "" };
+                error.encode(&mut bytes, if back == 0 { 0 } else { seq(back) });
+            }
+            Step::GoAway(last, asked, back) => {
+                let stage = if last { GoAwayStage::Final } else { GoAwayStage::Notice };
+                let reason = if asked { GoAwayReason::Asked } else { GoAwayReason::Drain };
+                goaway(stage, reason, seq(back))(&mut bytes);
+            }
+            Step::Ping => assert!(encode(&mut bytes, 5, Command::PING, b"x")),
+            Step::Goodbye(keep) => self.with(|link, cx| link.say_goodbye(cx, keep)),
+            Step::Bytes(ref some) => bytes.clone_from(some),
+            Step::Release => self.link.release(),
+            Step::Again => drop(self.with(|link, cx| link.send_again(cx))),
+            Step::Reconnect(in_order) => {
+                self.end(if in_order { End::Eof } else { End::Broken });
+                self.link.begin();
+                self.with(|link, cx| link.handle_connected(cx, b"token", 0));
+                self.write_all();
+                AUTH_READY.encode(&mut bytes, self.link.next_seq.wrapping_sub(1));
+            }
+        }
+        self.take(&bytes)
+    }
+}
+
+proptest! {
+    /// Whatever a server does, every request has one fate, and no memory of it is left.
+    #[test]
+    fn every_account_adds_up(steps in prop::collection::vec(step(), 1..60), in_order: bool) {
+        let mut world = World::ready();
+        for step in &steps {
+            if world.step(step).is_err() {
+                world.end(End::Broken);
+                break;
+            }
+            let books = &world.books;
+            let account = &books.tally.account;
+            let open = world.link.in_flight() as u64;
+            prop_assert!(account.settled() + open == account.sent && books.in_flight <= open, "{account:?}, {open}");
+        }
+        world.end(if in_order { End::Eof } else { End::Broken });
+        let work = world.link.work.take();
+        prop_assert!(work.is_none_or(|work| !work.again.is_empty() && work.flight.is_empty() && work.tail.is_empty()));
+    }
 }

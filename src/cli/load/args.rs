@@ -11,8 +11,10 @@ use tidegate::proto::MAX_BODY;
 use super::super::secret;
 use super::values::{Source, parse_rate, parse_source, parse_time};
 
-/// For the last replies and the orderly end of all connections, after the measured part.
+/// For the last replies and the orderly end of all connections, after the measured part; and a little more for
+/// each connection.
 const SETTLE: Duration = Duration::from_secs(30);
+const SETTLE_EACH: Duration = Duration::from_micros(100);
 
 /// Make load, check every reply, and report
 ///
@@ -113,8 +115,8 @@ pub struct LoadArgs {
     #[arg(long, short, help_heading = "Report")]
     pub quiet: bool,
     /// For scripts: prints `connected N` when the load begins and `settled` when all connections have ended;
-    /// reads lines from stdin: `echo` sends one ECHO on each connection and prints `echoed N of M`, `stop` ends
-    /// the run in good order
+    /// reads lines from stdin: `echo` sends one request (of hold: an ECHO) on each connection and prints
+    /// `echoed N of M`, `stop` ends the run in good order
     #[arg(long, help_heading = "Report")]
     pub control: bool,
 }
@@ -174,7 +176,7 @@ impl LoadArgs {
             echo_at_end: self.echo,
             keep_sessions: self.keep_sessions,
             connect_timeout: self.connect_timeout,
-            settle_timeout: SETTLE,
+            settle_timeout: SETTLE + SETTLE_EACH * self.connections,
             ledgers: self.ledger.clone(),
             ledger_wait: self.ledger_wait,
             shown: self.shown(duration),

@@ -230,7 +230,7 @@ impl Generator {
         }
         let found = name.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
         if found.is_none() {
-            self.books.note_error(&format!("the server lists an address that can't be found: {name}"));
+            self.books.note_error(&format!("the server lists an address that can't be found: {}", name.escape_debug()));
         }
         let index = found.filter(|_| self.addresses.len() < MAX_ADDRESSES).and_then(|address| {
             let at = self.addresses.iter().position(|known| *known == address).unwrap_or_else(|| {
@@ -239,7 +239,9 @@ impl Generator {
             });
             u16::try_from(at).ok()
         });
-        self.names.insert(name.clone(), index);
+        if self.names.len() < MAX_ADDRESSES {
+            self.names.insert(name.clone(), index);
+        }
         index
     }
 }
