@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Event;
 
-/// The same thing after this much time is another event. Nanoseconds.
+/// The same thing within this much time is one event, nanoseconds: notices are spread out, and
+/// connections come back one after the other.
+const NEAR: u64 = 250_000_000;
+/// And within this much, if nothing undid it in between.
 const GAP: u64 = 2_000_000_000;
 /// Episodes that are kept.
 const MAX: usize = 1_000;
@@ -48,16 +51,24 @@ impl Episodes {
     }
 
     fn insert(&mut self, new: Episode) {
-        let near = |old: &&mut Episode| {
-            old.kind == new.kind && new.first <= old.last.saturating_add(GAP) && old.first <= new.last + GAP
-        };
-        if let Some(old) = self.0.iter_mut().rev().find(near) {
+        let found = self.0.iter().rposition(|old| old.kind == new.kind && self.is_one(old, &new));
+        if let Some(old) = found.and_then(|index| self.0.get_mut(index)) {
             old.first = old.first.min(new.first);
             old.last = old.last.max(new.last);
             old.connections += new.connections;
         } else if self.0.len() < MAX {
             self.0.push(new);
         }
+    }
+
+    fn is_one(&self, one: &Episode, other: &Episode) -> bool {
+        let (earlier, later) = if one.first <= other.first { (one, other) } else { (other, one) };
+        let between = later.first.saturating_sub(earlier.last);
+        let undoes = |third: &&Episode| {
+            let is_return = third.kind == Kind::Back;
+            is_return != (one.kind == Kind::Back) && third.first > earlier.last && third.first < later.first
+        };
+        between <= NEAR || (between <= GAP && !self.0.iter().any(|third| undoes(&third)))
     }
 
     /// For the report.
@@ -101,5 +112,25 @@ mod tests {
         let told: Vec<(u64, &str)> = events.iter().map(|event| (event.at_ms, event.kind.as_str())).collect();
         assert_eq!(told, [(9_000, "drain"), (12_000, "restart"), (20_000, "drain")]);
         assert!(events[0].text.contains("51 connections") && events[1].text.contains("1 connection let in"));
+    }
+
+    #[test]
+    fn two_restarts_within_a_short_time_are_two_in_all_generators() {
+        let one = |offset: u64| {
+            let mut episodes = Episodes::default();
+            for at in [10 * S, 11 * S] {
+                (0..3).for_each(|i| episodes.note(Kind::Notice, at + offset + i));
+                (0..3).for_each(|i| episodes.note(Kind::Final, at + offset + 5 + i));
+                // One after the other.
+                (1..4).for_each(|i| episodes.note(Kind::Back, at + offset + i * S / 8));
+            }
+            episodes
+        };
+        let mut all = one(0);
+        all.add(&one(S / 100));
+        let events = all.events();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["drain", "final", "restart", "drain", "final", "restart"]);
+        assert!(events.iter().all(|event| event.text.contains("6 connections")), "{events:?}");
     }
 }
