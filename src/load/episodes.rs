@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Event;
 
-/// The same thing within this much time is one event, nanoseconds: notices are spread out, and
-/// connections come back one after the other.
-const NEAR: u64 = 250_000_000;
-/// And within this much, if nothing undid it in between.
+/// What happens within one of these is counted together. Nanoseconds.
+const STEP: u64 = 50_000_000;
+/// The same thing within this much time is one event: notices are spread out.
+const NEAR: u64 = 200_000_000;
+/// And within this much, if nothing undid it in between: connections come back one after the other.
 const GAP: u64 = 2_000_000_000;
-/// Episodes that are kept.
-const MAX: usize = 1_000;
+/// Steps that are kept.
+const MAX: usize = 10_000;
 
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ pub enum Kind {
     Back,
 }
 
-/// One thing that happened, to how many connections.
+/// Something that happened to so many connections, within a step of time or as one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Episode {
     kind: Kind,
@@ -35,47 +36,62 @@ struct Episode {
     connections: u64,
 }
 
-/// All of them, in order of time.
+/// All that happened, in steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Episodes(Vec<Episode>);
 
 impl Episodes {
-    /// It happens to one connection, `now`.
+    /// It happens to one connection, `now`: not before what was noted last.
     pub fn note(&mut self, kind: Kind, now: u64) {
-        self.insert(Episode { kind, first: now, last: now, connections: 1 });
+        let recent = self.0.iter().rev().take_while(|step| now / STEP == step.first / STEP);
+        let back = recent.enumerate().find(|(_, step)| step.kind == kind).map(|(back, _)| back);
+        if let Some(step) = back.and_then(|back| self.0.iter_mut().nth_back(back)) {
+            (step.last, step.connections) = (now, step.connections + 1);
+        } else if self.0.len() < MAX {
+            self.0.push(Episode { kind, first: now, last: now, connections: 1 });
+        }
     }
 
     /// Adds those of another generator.
     pub fn add(&mut self, other: &Episodes) {
-        other.0.iter().for_each(|episode| self.insert(*episode));
-    }
-
-    fn insert(&mut self, new: Episode) {
-        let found = self.0.iter().rposition(|old| old.kind == new.kind && self.is_one(old, &new));
-        if let Some(old) = found.and_then(|index| self.0.get_mut(index)) {
-            old.first = old.first.min(new.first);
-            old.last = old.last.max(new.last);
-            old.connections += new.connections;
-        } else if self.0.len() < MAX {
-            self.0.push(new);
-        }
-    }
-
-    fn is_one(&self, one: &Episode, other: &Episode) -> bool {
-        let (earlier, later) = if one.first <= other.first { (one, other) } else { (other, one) };
-        let between = later.first.saturating_sub(earlier.last);
-        let undoes = |third: &&Episode| {
-            let is_return = third.kind == Kind::Back;
-            is_return != (one.kind == Kind::Back) && third.first > earlier.last && third.first < later.first
-        };
-        between <= NEAR || (between <= GAP && !self.0.iter().any(|third| undoes(&third)))
+        self.0.extend_from_slice(&other.0);
     }
 
     /// For the report.
     pub fn events(mut self) -> Vec<Event> {
-        self.0.sort_by_key(|episode| episode.first);
-        self.0.iter().map(Episode::event).collect()
+        self.0.sort_by_key(|step| step.first);
+        let of = |kind| self.0.iter().filter(move |step| step.kind == kind).copied().collect::<Vec<_>>();
+        let returns = of(Kind::Back);
+        // What takes connections away is over when some have come back, unless they overlap.
+        let took = |kind| join(&of(kind), |from, to| to - from > NEAR && any_within(&returns, from, to));
+        let (notices, lost) = (took(Kind::Notice), took(Kind::Lost));
+        let back = join(&returns, |from, to| any_within(&notices, from, to) || any_within(&lost, from, to));
+        let mut all = [notices, took(Kind::Final), lost, back].concat();
+        all.sort_by_key(|episode| (episode.first, episode.kind as u8));
+        all.iter().map(Episode::event).collect()
     }
+}
+
+/// Joins steps that follow each other, but where `ends` says that in this time another one has begun.
+fn join(steps: &[Episode], ends: impl Fn(u64, u64) -> bool) -> Vec<Episode> {
+    let mut joined: Vec<Episode> = Vec::new();
+    for step in steps {
+        match joined.last_mut() {
+            Some(before)
+                if step.first <= before.last.saturating_add(GAP) && !ends(before.last, step.first.max(before.last)) =>
+            {
+                before.last = before.last.max(step.last);
+                before.connections += step.connections;
+            }
+            _ => joined.push(*step),
+        }
+    }
+    joined
+}
+
+/// Whether one of them begins between these instants.
+fn any_within(episodes: &[Episode], from: u64, to: u64) -> bool {
+    episodes.iter().any(|episode| episode.first > from && episode.first < to)
 }
 
 impl Episode {
