@@ -62,7 +62,8 @@ impl Client {
     pub fn send_frames(&mut self, cmd: Command, count: usize, payload: usize) {
         let frame = HEADER_LEN + payload.min(MAX_BODY);
         if self.out.len() != frame * count || self.out.get(8) != Some(&cmd.0) {
-            self.out.clear();
+            // Of its exact size: many connections may hold one.
+            self.out = Vec::with_capacity(frame * count);
             let body: Vec<u8> = (0..payload.min(MAX_BODY)).map(|i| i as u8).collect();
             for _ in 0..count {
                 let fitted = encode(&mut self.out, 0, cmd, &body);

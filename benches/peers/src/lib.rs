@@ -6,3 +6,5 @@ pub mod exchange;
 pub mod load;
 pub mod net;
 pub mod poller;
+pub mod report;
+pub mod serve;

@@ -1,6 +1,6 @@
 //! Measures what a server spends for each frame, each connection, and each idle connection.
 
-use std::io::Result;
+use std::io::{BufRead, Error, Result};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -47,8 +47,21 @@ struct Args {
     #[arg(long, default_value_t = 200)]
     warm_up_ms: u64,
     /// Measure connections instead: make this many, let in and closed
-    #[arg(long, conflicts_with = "hold")]
+    #[arg(long, conflicts_with_all = ["hold", "steps", "heartbeats"])]
     storm: Option<usize>,
+    /// More connections, which only are there: after their first echo they are idle
+    #[arg(long, default_value_t = 0)]
+    idle: usize,
+    /// Measure once for each line `DEPTH PAYLOAD SECONDS` of standard input, on the same connections;
+    /// says `ready` when it has them
+    #[arg(long)]
+    steps: bool,
+    /// Measure heartbeats of idle connections instead: answer PING by PONG, for --seconds
+    #[arg(long, conflicts_with = "hold")]
+    heartbeats: bool,
+    /// Milliseconds over which the connects are spread evenly, and so the heartbeats
+    #[arg(long, default_value_t = 0)]
+    spread_ms: u64,
     /// Measure idle memory instead: hold these numbers of connections one after the other
     #[arg(long, value_delimiter = ',', requires = "pid")]
     hold: Vec<usize>,
@@ -66,12 +79,16 @@ fn main() -> ExitCode {
         hold(&args)
     } else if let Some(total) = args.storm {
         storm(&args, total)
+    } else if args.heartbeats {
+        heartbeats(&args)
     } else {
         echo(&args)
     };
     match done {
         Ok(line) => {
-            println!("{line}");
+            if !line.is_empty() {
+                println!("{line}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -94,6 +111,7 @@ fn start(args: &Args) -> Result<Load> {
         payload: args.payload,
         token,
         nth: args.nth,
+        spread: Duration::from_millis(args.spread_ms),
     })
 }
 
@@ -128,21 +146,41 @@ impl Reading {
 
 fn echo(args: &Args) -> Result<String> {
     let mut load = start(args)?;
-    load.connect(args.connections)?;
+    load.connect(args.connections + args.idle)?;
+    if !args.steps {
+        load.reshape(args.depth.max(1), args.payload, args.connections);
+        return measure(args, &mut load, args.seconds);
+    }
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let parts: Vec<f64> = line.split_whitespace().filter_map(|part| part.parse().ok()).collect();
+        let &[depth, payload, seconds] = &parts[..] else {
+            return Err(Error::other(format!("a step is DEPTH PAYLOAD SECONDS, not '{line}'")));
+        };
+        load.reshape((depth as usize).max(1), payload as usize, args.connections);
+        println!("{}", measure(args, &mut load, seconds)?);
+    }
+    Ok(String::new())
+}
+
+/// Both the warm-up and the measurement last for at least one burst of every connection.
+fn measure(args: &Args, load: &mut Load, seconds: f64) -> Result<String> {
     let warm = Instant::now() + Duration::from_millis(args.warm_up_ms);
-    let length = Duration::from_secs_f64(args.seconds.max(0.001));
+    let length = Duration::from_secs_f64(seconds.max(0.001));
+    let (first, cycle) = (load.frames, load.frames_in_a_cycle());
     let mut began: Option<(Reading, u64)> = None;
     let mut line = String::new();
     load.echo(|frames| {
         let Some((reading, first)) = began else {
-            if Instant::now() >= warm {
+            if Instant::now() >= warm && frames - first >= cycle {
                 began = Some((Reading::take(args)?, frames));
             }
             return Ok(false);
         };
         let over = match args.frames {
             Some(wanted) => frames - first >= wanted,
-            None => reading.at.elapsed() >= length,
+            None => reading.at.elapsed() >= length && frames - first >= cycle,
         };
         if over {
             line = reading.line(args, "frame", frames - first)?;
@@ -150,6 +188,27 @@ fn echo(args: &Args) -> Result<String> {
         Ok(over)
     })?;
     load.settle()?;
+    Ok(line)
+}
+
+fn heartbeats(args: &Args) -> Result<String> {
+    let mut load = start(args)?;
+    load.connect(args.connections)?;
+    // Until each has had one, so that the rhythm is the server's.
+    let cycle = args.connections as u64;
+    let length = Duration::from_secs_f64(args.seconds.max(0.001));
+    let mut began: Option<(Reading, u64)> = None;
+    let mut line = String::new();
+    load.answer_heartbeats(|answered| {
+        match &began {
+            None if answered >= cycle => began = Some((Reading::take(args)?, answered)),
+            Some((reading, first)) if reading.at.elapsed() >= length => {
+                line = reading.line(args, "heartbeat", answered - first)?;
+            }
+            _ => {}
+        }
+        Ok(!line.is_empty())
+    })?;
     Ok(line)
 }
 

@@ -4,14 +4,18 @@
 //! has emptied the socket and is not followed by another one, unless the peer has ended its side;
 //! what a write does not take is kept, and nothing is read before it has gone out.
 
-use std::io::Read;
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::io::Result;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use peers::net;
 use peers::poller::{EDGES, Poller, Ready};
+use peers::serve::{self, Flags};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
@@ -19,61 +23,37 @@ use rustix::io::Errno;
 const SCRATCH: usize = 128 * 1024;
 const EVENTS: usize = 1024;
 const LISTENER: usize = u32::MAX as usize;
+const SIGNAL: usize = LISTENER - 1;
+/// A frame without a payload, as a server sends it.
+const PING: [u8; 9] = [0x4D, 1, 0, 0, 0, 0, 0, 0, 3];
 
 /// A bare epoll read/write echo loop: the least that serving costs.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// Address to listen on; port 0: the system chooses
-    #[arg(long, default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
-    /// Threads, each with its own epoll and listener
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// CPUs to pin them to, in turn, such as 0,1
-    #[arg(long, value_delimiter = ',')]
-    cpus: Vec<usize>,
-    /// End when standard input ends
+    #[command(flatten)]
+    flags: Flags,
+    /// Milliseconds after which each connection is sent a PING, over and over; what comes back is
+    /// read, and not echoed
     #[arg(long)]
-    until_stdin_ends: bool,
+    ping_every_ms: Option<u32>,
+    /// On SIGTERM: write this many bytes to each connection, close it, and end
+    #[arg(long)]
+    goodbye: Option<usize>,
 }
 
+/// Unless there is a goodbye, signals end it the way they end any process: nothing is to be tidied up.
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("floor: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let args = Args::parse();
+    let plan = Plan { interval: args.ping_every_ms.map(u64::from), goodbye: args.goodbye.map(|n| vec![0x4D; n]) };
+    serve::run("floor", &args.flags, move |listener| Echo::new(listener, plan.clone())?.serve())
 }
 
-/// SIGTERM and SIGINT end it the way they end any process: there is nothing to tidy up.
-fn run(args: &Args) -> std::io::Result<()> {
-    net::raise_descriptor_limit();
-    let mut address = args.listen;
-    let mut threads = Vec::new();
-    for index in 0..args.threads.max(1) {
-        let listener = net::listen(address, 4096)?;
-        address = net::local_address(&listener)?;
-        let cpu = (!args.cpus.is_empty()).then(|| args.cpus[index % args.cpus.len()]);
-        let serve = move || {
-            if let Some(cpu) = cpu {
-                net::pin(cpu)?;
-            }
-            Echo::new(listener)?.serve()
-        };
-        threads.push(std::thread::Builder::new().name(format!("floor-{index}")).spawn(serve)?);
-    }
-    println!("floor listens on {address}");
-    if args.until_stdin_ends {
-        std::io::stdin().read_to_end(&mut Vec::new())?;
-        return Ok(());
-    }
-    for thread in threads {
-        thread.join().map_err(|_| std::io::Error::other("a thread panicked"))??;
-    }
-    Ok(())
+/// What it does beside echoing.
+#[derive(Clone)]
+struct Plan {
+    interval: Option<u64>,
+    goodbye: Option<Vec<u8>>,
 }
 
 struct Echo {
@@ -82,6 +62,13 @@ struct Echo {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     scratch: Vec<u8>,
+    plan: Plan,
+    /// Where SIGTERM is read: open as long as the poller watches it.
+    _signal: Option<UnixStream>,
+    /// Whom to send a PING, and when, in whole milliseconds since `started`: what is due in the same
+    /// one is sent together. All have the same interval, so it is sorted by itself.
+    due: VecDeque<(u64, usize)>,
+    started: Instant,
 }
 
 struct Connection {
@@ -89,22 +76,40 @@ struct Connection {
     /// Read, and not yet taken back by the socket.
     unsent: Vec<u8>,
     ends: bool,
+    /// A PING is out: what comes is its answer.
+    pinged: bool,
 }
 
 impl Echo {
-    fn new(listener: OwnedFd) -> rustix::io::Result<Echo> {
+    fn new(listener: TcpListener, plan: Plan) -> Result<Echo> {
+        let listener = OwnedFd::from(listener);
         let poller = Poller::new(EVENTS)?;
         poller.add(&listener, LISTENER, EventFlags::IN | EventFlags::ET)?;
-        Ok(Echo { poller, listener, connections: Vec::new(), free: Vec::new(), scratch: vec![0; SCRATCH] })
+        let signal = plan.goodbye.is_some().then(|| term_pipe(&poller)).transpose()?;
+        let scratch = vec![0; SCRATCH];
+        Ok(Echo {
+            poller,
+            listener,
+            connections: Vec::new(),
+            free: Vec::new(),
+            scratch,
+            plan,
+            _signal: signal,
+            due: VecDeque::new(),
+            started: Instant::now(),
+        })
     }
 
-    fn serve(&mut self) -> std::io::Result<()> {
+    fn serve(&mut self) -> Result<()> {
         loop {
-            let ready = self.poller.wait(None)?;
+            let ready = self.poller.wait(self.patience())?;
             for index in 0..ready {
                 let event = self.poller.ready(index);
                 if event.slot == LISTENER {
                     self.accept()?;
+                } else if event.slot == SIGNAL {
+                    self.say_goodbye();
+                    return Ok(());
                 } else if let Some(connection) = self.connections[event.slot].as_mut()
                     && !connection.handle(&event, &mut self.scratch)
                 {
@@ -112,23 +117,64 @@ impl Echo {
                     self.free.push(event.slot);
                 }
             }
+            if let Some(interval) = self.plan.interval {
+                self.ping(interval);
+            }
         }
     }
 
-    fn accept(&mut self) -> rustix::io::Result<()> {
+    /// Until the next PING is due; never a little too early.
+    fn patience(&self) -> Option<Duration> {
+        let (at, _) = self.due.front()?;
+        let wait = Duration::from_millis(at.saturating_sub(self.now()));
+        Some(if wait.is_zero() { wait } else { wait + Duration::from_micros(999) })
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn ping(&mut self, interval: u64) {
+        if self.due.is_empty() {
+            return;
+        }
+        let now = self.now();
+        while let Some(&(at, slot)) = self.due.front()
+            && at <= now
+        {
+            self.due.pop_front();
+            // A slot that is free is left out: nobody leaves while heartbeats are measured.
+            let Some(connection) = self.connections[slot].as_mut() else { continue };
+            connection.pinged = write(&connection.socket, &PING) == Some(PING.len());
+            self.due.push_back((now + interval, slot));
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        let bytes = self.plan.goodbye.take().unwrap_or_default();
+        for connection in self.connections.drain(..).flatten() {
+            // Whoever takes nothing is closed all the same.
+            let _ = write(&connection.socket, &bytes);
+        }
+    }
+
+    fn accept(&mut self) -> Result<()> {
         loop {
             let socket = match net::accept(&self.listener) {
                 Ok(socket) => socket,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::CONNABORTED | Errno::INTR) => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
             self.poller.add(&socket, slot, EDGES)?;
-            self.connections[slot] = Some(Connection { socket, unsent: Vec::new(), ends: false });
+            self.connections[slot] = Some(Connection { socket, unsent: Vec::new(), ends: false, pinged: false });
+            if let Some(interval) = self.plan.interval {
+                self.due.push_back((self.now() + interval, slot));
+            }
         }
     }
 }
@@ -149,6 +195,10 @@ impl Connection {
                 Err(Errno::INTR) => continue,
                 Err(_) => return false,
             };
+            if self.pinged {
+                self.pinged = false;
+                return true;
+            }
             let Some(took) = write(&self.socket, &scratch[..n]) else { return false };
             self.unsent.extend_from_slice(&scratch[took..n]);
             if n < scratch.len() && !self.ends {
@@ -157,6 +207,14 @@ impl Connection {
         }
         true
     }
+}
+
+/// SIGTERM as something to poll for.
+fn term_pipe(poller: &Poller) -> Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, writer)?;
+    poller.add(&reader, SIGNAL, EventFlags::IN)?;
+    Ok(reader)
 }
 
 /// Bytes that the socket took; `None`: it is broken.

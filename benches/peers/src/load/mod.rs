@@ -14,6 +14,8 @@ use crate::exchange::{Client, Mode};
 use crate::net;
 use crate::poller::{EDGES, Poller, Ready};
 
+mod held;
+
 /// Connects begun and not yet decided: below any backlog.
 const CONNECTING: usize = 256;
 /// Longest time without a single event.
@@ -35,6 +37,8 @@ pub struct Shape {
     pub token: Vec<u8>,
     /// Connections made before by others: chooses the source addresses of these.
     pub nth: usize,
+    /// Time over which [`Load::connect`] spreads its connects; zero: as fast as they go.
+    pub spread: Duration,
 }
 
 /// All connections of one client.
@@ -43,6 +47,8 @@ pub struct Load {
     shape: Shape,
     poller: Poller,
     clients: Vec<Option<Client>>,
+    /// Connections that echo, the first ones; the others are idle.
+    active: usize,
     scratch: Vec<u8>,
     quiet_since: Instant,
     /// Frames answered until now.
@@ -57,7 +63,15 @@ impl Load {
     pub fn new(shape: Shape) -> Result<Load> {
         let poller = Poller::new(1024)?;
         let scratch = vec![0; 128 * 1024];
-        Ok(Load { shape, poller, clients: Vec::new(), scratch, quiet_since: Instant::now(), frames: 0 })
+        Ok(Load {
+            shape,
+            poller,
+            clients: Vec::new(),
+            active: usize::MAX,
+            scratch,
+            quiet_since: Instant::now(),
+            frames: 0,
+        })
     }
 
     /// Has `count` connections, each let in and with one echo done.
@@ -68,8 +82,10 @@ impl Load {
         let first = self.clients.len();
         let mut begun = first;
         let mut ready = first;
+        let start = Instant::now();
+        let each = self.shape.spread.div_f64(count.saturating_sub(first).max(1) as f64);
         while ready < count {
-            while begun < count && begun - ready < CONNECTING {
+            while begun < count && begun - ready < CONNECTING && start.elapsed() >= each * (begun - first) as u32 {
                 self.begin(begun)?;
                 begun += 1;
             }
@@ -88,12 +104,24 @@ impl Load {
         Ok(())
     }
 
-    /// Echoes on all connections until `until` says stop; it is asked after each look for events.
+    /// What the next bursts are like, and how many of the connections send them.
+    pub fn reshape(&mut self, depth: usize, payload: usize, active: usize) {
+        self.shape.depth = depth;
+        self.shape.payload = payload;
+        self.active = active;
+    }
+
+    /// Frames that all connections that echo send in one burst each.
+    pub fn frames_in_a_cycle(&self) -> u64 {
+        (self.active.min(self.clients.len()) * self.shape.depth) as u64
+    }
+
+    /// Echoes on all active connections until `until` says stop; it is asked after each look for events.
     ///
     /// # Errors
     /// A wrong reply, or none.
     pub fn echo(&mut self, mut until: impl FnMut(u64) -> Result<bool>) -> Result<()> {
-        for slot in 0..self.clients.len() {
+        for slot in 0..self.clients.len().min(self.active) {
             self.burst(slot)?;
         }
         while !until(self.frames)? {
