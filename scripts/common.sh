@@ -37,22 +37,23 @@ build() {
   compile "$root/benches/peers/Cargo.toml"
 }
 
-# Its messages are of interest only when it fails.
+# compile MANIFEST OPTIONS...: its messages are of interest only when it fails.
 compile() {
-  cargo build --quiet --release --locked --manifest-path "$1" 2>"$work/build.err" || {
+  cargo build --quiet --release --locked --manifest-path "$@" 2>"$work/build.err" || {
     cat "$work/build.err" >&2
     fail "$1 does not build"
   }
 }
 
 # start NAME COMMAND...: runs it in the background; its id is in $pid, its first line in $line, and
-# the rest of its output can be read from descriptor $out. Errors go to $work/NAME.err.
+# the rest of its output can be read from descriptor $out. Errors go to $work/NAME.err. Its input is
+# the file $input, if set.
 start() {
   local name=$1
   shift
   rm -f "$work/$name.pipe"
   mkfifo "$work/$name.pipe"
-  "$@" >"$work/$name.pipe" 2>"$work/$name.err" </dev/null &
+  "$@" >"$work/$name.pipe" 2>"$work/$name.err" <"${input:-/dev/null}" &
   pid=$!
   started+=("$pid")
   exec {out}<"$work/$name.pipe"
@@ -69,6 +70,13 @@ ended() {
     [[ $pid == "$gone" ]] || left+=("$pid")
   done
   started=("${left[@]}")
+}
+
+# stop PID: ends it, and waits until it has ended.
+stop() {
+  kill -TERM "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
+  ended "$1"
 }
 
 # start_tidegate DATA_DIR: the server, settings from the environment; its address is in $address.

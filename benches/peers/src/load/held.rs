@@ -20,6 +20,10 @@ impl Load {
     /// Something else comes, or the server goes away.
     pub fn answer_heartbeats(&mut self, mut until: impl FnMut(u64) -> Result<bool>) -> Result<()> {
         let mut answered = 0;
+        // Those that came while others still connected: no edge tells of them again.
+        for slot in 0..self.clients.len() {
+            answered += self.answer(slot)?;
+        }
         while !until(answered)? {
             let ready = self.poller.wait(Some(Duration::ZERO))?;
             if ready == 0 {
@@ -27,12 +31,17 @@ impl Load {
             }
             for index in 0..ready {
                 let event = self.poller.ready(index);
-                let Some(client) = self.clients[event.slot].as_mut().filter(|_| event.readable) else { continue };
-                let done = answer(client, self.shape.mode, &mut self.scratch);
-                answered += done.map_err(|error| self.explain(error, event.slot))?;
+                if event.readable {
+                    answered += self.answer(event.slot)?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn answer(&mut self, slot: usize) -> Result<u64> {
+        let Some(client) = self.clients[slot].as_mut() else { return Ok(0) };
+        answer(client, self.shape.mode, &mut self.scratch).map_err(|error| self.explain(error, slot))
     }
 
     /// Reads all connections to their end, and closes each then. Returns how many had ended in a

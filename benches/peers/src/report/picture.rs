@@ -66,7 +66,11 @@ struct Axis {
 
 impl Axis {
     fn new(from: f64, to: f64) -> Axis {
-        let steps = if to / from > 100.0 { &[1.0][..] } else { &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0][..] };
+        let steps = match to / from {
+            wide if wide > 100.0 => &[1.0][..],
+            wide if wide > 3.0 => &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
+            _ => &[1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.5, 8.0, 9.0],
+        };
         let decades = (from.log10().floor() as i32)..=(to.log10().ceil() as i32);
         let ticks = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
         Axis { from, to, ticks: ticks.filter(|tick| (from..=to).contains(tick)).collect() }
