@@ -40,6 +40,9 @@ cargo test --no-default-features --lib
 say "instructions a frame"
 scripts/instructions.sh
 
+say "what measures and judges it"
+cargo test --manifest-path benches/peers/Cargo.toml
+
 say "fuzzing, $FUZZ_SECONDS s a target"
 fuzzer
 for target in decoder connection; do

@@ -37,6 +37,9 @@ struct Args {
     /// read, and not echoed
     #[arg(long)]
     ping_every_ms: Option<u32>,
+    /// Milliseconds between two rounds of PINGs: what has become due meanwhile is sent together
+    #[arg(long, default_value_t = 1, requires = "ping_every_ms")]
+    ping_batch_ms: u32,
     /// On SIGTERM: write this many bytes to each connection, close it, and end
     #[arg(long)]
     goodbye: Option<usize>,
@@ -45,14 +48,21 @@ struct Args {
 /// Unless there is a goodbye, signals end it the way they end any process: nothing is to be tidied up.
 fn main() -> ExitCode {
     let args = Args::parse();
-    let plan = Plan { interval: args.ping_every_ms.map(u64::from), goodbye: args.goodbye.map(|n| vec![0x4D; n]) };
+    let plan = Plan {
+        interval: args.ping_every_ms.map(u64::from),
+        batch: args.ping_batch_ms.max(1).into(),
+        goodbye: args.goodbye.map(|n| vec![0x4D; n]),
+    };
     serve::run("floor", &args.flags, move |listener| Echo::new(listener, plan.clone())?.serve())
 }
 
 /// What it does beside echoing.
 #[derive(Clone)]
 struct Plan {
+    /// Milliseconds between two PINGs to one connection.
     interval: Option<u64>,
+    /// Milliseconds between two rounds of them.
+    batch: u64,
     goodbye: Option<Vec<u8>>,
 }
 
@@ -65,9 +75,11 @@ struct Echo {
     plan: Plan,
     /// Where SIGTERM is read: open as long as the poller watches it.
     _signal: Option<UnixStream>,
-    /// Whom to send a PING, and when, in whole milliseconds since `started`: what is due in the same
-    /// one is sent together. All have the same interval, so it is sorted by itself.
+    /// Whom to send a PING, and when, in whole milliseconds since `started`. All have the same
+    /// interval, so it is sorted by itself.
     due: VecDeque<(u64, usize)>,
+    /// No round of PINGs before.
+    next_round: u64,
     started: Instant,
 }
 
@@ -96,6 +108,7 @@ impl Echo {
             plan,
             _signal: signal,
             due: VecDeque::new(),
+            next_round: 0,
             started: Instant::now(),
         })
     }
@@ -126,7 +139,7 @@ impl Echo {
     /// Until the next PING is due; never a little too early.
     fn patience(&self) -> Option<Duration> {
         let (at, _) = self.due.front()?;
-        let wait = Duration::from_millis(at.saturating_sub(self.now()));
+        let wait = Duration::from_millis(self.next_round.max(*at).saturating_sub(self.now()));
         Some(if wait.is_zero() { wait } else { wait + Duration::from_micros(999) })
     }
 
@@ -139,14 +152,19 @@ impl Echo {
             return;
         }
         let now = self.now();
+        if now < self.next_round {
+            return;
+        }
         while let Some(&(at, slot)) = self.due.front()
             && at <= now
         {
             self.due.pop_front();
             // A slot that is free is left out: nobody leaves while heartbeats are measured.
             let Some(connection) = self.connections[slot].as_mut() else { continue };
-            connection.pinged = write(&connection.socket, &PING) == Some(PING.len());
+            // Whoever still owes an answer gets no second one.
+            connection.pinged = connection.pinged || write(&connection.socket, &PING) == Some(PING.len());
             self.due.push_back((now + interval, slot));
+            self.next_round = now + self.plan.batch;
         }
     }
 
