@@ -9,10 +9,12 @@
 # on SERVER_CPU; the client spins on CLIENT_CPU and sends a connection's next burst when the last
 # reply of the previous one is there. All servers hold their connections while one of them is
 # measured, for SECONDS_EACH, in an order that moves on by one every round: a host drifts over minutes.
+# floor, c, mio and tidegate read up to 128 KiB at a time into memory that all connections share; with
+# the others each connection has a buffer of its own, of BUFFER bytes.
 #
 # Environment: PEERS="floor tidegate ..." CONNECTIONS="64 1000 15000" DEPTHS="1 16 64"
 # PAYLOADS="32 4096" SECONDS_EACH=0.5 STORM=10000 (connections, 0: none) HOLD="4000 16000" (idle
-# connections, none: HOLD=) IN_FLIGHT_MIB=256 (cases with more than that on its way are left out)
+# connections, none: HOLD=) BUFFER=16384 IN_FLIGHT_MIB=256 (cases with more than that on its way are left out)
 # SERVER_CPU=0 CLIENT_CPU=1, budgets as in floor.sh; RESULTS=FILE.json PICTURE=FILE.svg.
 # Yours: OWN="NAME=raw|mcp=COMMAND with {port}", one a line; it must be ready within 10 s and not fork.
 # Fails where tidegate is over a budget: frames of 32 B on 64 and 15,000 connections, and connect + AUTH.
@@ -25,6 +27,7 @@ server_cpu=${SERVER_CPU:-0}
 client_cpu=${CLIENT_CPU:-1}
 seconds_each=${SECONDS_EACH:-0.5}
 storm=${STORM:-10000}
+buffer=${BUFFER:-16384}
 in_flight=$((${IN_FLIGHT_MIB:-256} * 1048576))
 read -ra names <<<"${PEERS:-floor tidegate c mio tokio tokio-framed smol monoio compio go}"
 read -ra counts <<<"${CONNECTIONS:-64 1000 15000}"
@@ -72,7 +75,7 @@ start_own() {
   pid=$!
   started+=("$pid")
   for ((try = 0; try < 100; try++)); do
-    (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+    if (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; then break; fi
     sleep 0.1
   done
   address=127.0.0.1:$port
@@ -97,7 +100,10 @@ start_server() {
       if [[ -n ${own[$name]:-} ]]; then
         start_own "$name"
       else
-        start "$name" "$command" --cpus "$server_cpu"
+        case $name in
+          floor | c | mio) start "$name" "$command" --cpus "$server_cpu" ;;
+          *) start "$name" "$command" --cpus "$server_cpu" --buffer "$buffer" ;;
+        esac
         address=${line##* }
       fi
       ;;
@@ -149,7 +155,7 @@ echoes() {
     rm -f "$work/asks"
     mkfifo "$work/asks"
     exec {ask}<>"$work/asks"
-    load "$name" --connections "$connections" --steps
+    load "$name" --connections "$connections" --steps --warm-up-ms 100
     input=$work/asks start "client-$name" "${load[@]}"
     [[ $line == ready ]] || fail "no client of $name: $line"
     client[$name]=$pid asks[$name]=$ask answers[$name]=$out
@@ -217,7 +223,7 @@ for count in "${counts[@]}"; do echoes "$count"; done
 ((${#hold[@]} == 0)) || idle_memory
 progress ''
 model=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1)
-note="$rounds rounds of $seconds_each s, one server thread on CPU $server_cpu, client spinning on CPU $client_cpu; $model, Linux $(uname -r), $(date -u +%F)"
+note="$rounds rounds of $seconds_each s, one server thread on CPU $server_cpu, client spinning on CPU $client_cpu; buffers of $((buffer / 1024)) KiB; $model, Linux $(uname -r), $(date -u +%F)"
 printf '%s\nmeasured in %d min %d s\n\n' "$note" $((SECONDS / 60)) $((SECONDS % 60))
 verdict=0
 "$peers/report" --note "$note" ${RESULTS:+--results "$RESULTS"} ${PICTURE:+--picture "$PICTURE"} \

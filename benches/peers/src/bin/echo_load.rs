@@ -164,31 +164,24 @@ fn echo(args: &Args) -> Result<String> {
     Ok(String::new())
 }
 
-/// Both the warm-up and the measurement last for at least one burst of every connection.
+/// Both the warm-up and the measurement last for at least one burst of every connection, and end
+/// with every frame answered: else a server that is ahead of its client, by up to a burst on each of
+/// very many connections, would be measured by frames that are not counted.
 fn measure(args: &Args, load: &mut Load, seconds: f64) -> Result<String> {
-    let warm = Instant::now() + Duration::from_millis(args.warm_up_ms);
-    let length = Duration::from_secs_f64(seconds.max(0.001));
-    let (first, cycle) = (load.frames, load.frames_in_a_cycle());
-    let mut began: Option<(Reading, u64)> = None;
-    let mut line = String::new();
-    load.echo(|frames| {
-        let Some((reading, first)) = began else {
-            if Instant::now() >= warm && frames - first >= cycle {
-                began = Some((Reading::take(args)?, frames));
-            }
-            return Ok(false);
-        };
-        let over = match args.frames {
-            Some(wanted) => frames - first >= wanted,
-            None => reading.at.elapsed() >= length && frames - first >= cycle,
-        };
-        if over {
-            line = reading.line(args, "frame", frames - first)?;
-        }
-        Ok(over)
-    })?;
-    load.settle()?;
-    Ok(line)
+    let cycle = load.frames_in_a_cycle();
+    let wanted = args.frames.unwrap_or(cycle).max(cycle);
+    run_for(load, Duration::from_millis(args.warm_up_ms), cycle)?;
+    let first = load.frames;
+    let began = Reading::take(args)?;
+    let length = if args.frames.is_some() { 0.0 } else { seconds };
+    run_for(load, Duration::from_secs_f64(length.max(0.0)), wanted)?;
+    began.line(args, "frame", load.frames - first)
+}
+
+fn run_for(load: &mut Load, length: Duration, at_least: u64) -> Result<()> {
+    let (start, first) = (Instant::now(), load.frames);
+    load.echo(|frames| Ok(start.elapsed() >= length && frames - first >= at_least))?;
+    load.settle()
 }
 
 fn heartbeats(args: &Args) -> Result<String> {

@@ -131,11 +131,15 @@ fn disturbed(report: &Report) -> String {
     if cases.is_empty() {
         return String::new();
     }
-    format!(
-        "The floor was busy for less than {BUSY} of the time (other work on these CPUs, or a client slower\n\
-         than its server); trust the best rounds here: {}\n\n",
-        cases.join("; ")
-    )
+    let mut out = format!(
+        "The floor was busy for less than {BUSY} of the time: other work on these CPUs, or a client slower than it.\n\
+         Trust the best rounds at\n"
+    );
+    for case in cases {
+        line(&mut out, format_args!("  {case}"));
+    }
+    out.push('\n');
+    out
 }
 
 #[cfg(test)]

@@ -8,24 +8,34 @@ use clap::Parser;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use runtimes::Args;
+use peers::serve::Flags;
 use slab::Slab;
 
+/// As much as the floor reads in one call.
+const SCRATCH: usize = 128 * 1024;
 const LISTENER: Token = Token(usize::MAX);
 
+/// An echo server to measure others beside.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    flags: Flags,
+}
+
 fn main() -> ExitCode {
-    let Args { flags, buffer } = Args::parse();
-    peers::serve::run("mio", &flags, move |listener| serve(listener, buffer))
+    let Args { flags } = Args::parse();
+    peers::serve::run("mio", &flags, serve)
 }
 
 /// One buffer is enough: what a socket does not take is kept with its connection.
-fn serve(listener: net::TcpListener, buffer: usize) -> Result<()> {
+fn serve(listener: net::TcpListener) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);
     let mut listener = TcpListener::from_std(listener);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut connections: Slab<Connection> = Slab::new();
-    let mut bytes = vec![0; buffer];
+    let mut bytes = vec![0; SCRATCH];
     loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
