@@ -124,6 +124,7 @@ idle() {
         IFS= read -r -t 60 line <&"${answers[$name]}" || fail "$(<"$work/client-$name.err")"
         field rate "$line" >>"$work/idle.$name.$depth.rate"
         field server_ns_per_frame "$line" >>"$work/idle.$name.$depth"
+        field server_cpu "$line" | awk '{ print 100 * $1 }' >>"$work/idle.$name.$depth.busy"
       done
     done
   done
@@ -143,6 +144,10 @@ idle() {
     fi
     say "depth $depth, CPU ns per frame" few many "idle.few.$depth" "idle.many.$depth" best
     printf '\n'
+    say "depth $depth, % of its CPU used" few many "idle.few.$depth.busy" "idle.many.$depth.busy" most
+    printf '\n'
+    at_most 90 "$(of_numbers median "$work/idle.many.$depth.busy")" ||
+      echo "  Other work ran on these CPUs (less than 90 % were used): a rate then says little."
   done
   printf '\n'
 }
