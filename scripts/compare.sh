@@ -35,6 +35,10 @@ read -ra depths <<<"${DEPTHS:-1 16 64}"
 read -ra payloads <<<"${PAYLOADS:-32 4096}"
 read -ra hold <<<"${HOLD-4000 16000}"
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "ROUNDS is a number from 1, not '$rounds'"
+limit=$(ulimit -Hn)
+for count in "${counts[@]}" "${hold[@]}"; do
+  [[ $limit == unlimited ]] || ((count + 100 <= limit)) || fail "$count connections need more than the $limit open files allowed"
+done
 ((storm <= 18000)) || fail "STORM is at most 18000, not '$storm'"
 ((${#hold[@]} == 0 || ${#hold[@]} == 2)) || fail "HOLD is two numbers of connections, or empty"
 
