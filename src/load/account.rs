@@ -28,9 +28,9 @@ impl Account {
         self.sent == self.settled()
     }
 
-    /// Requests that have a fate.
+    /// Requests that have a fate. More than can be counted is as much as can be.
     pub fn settled(&self) -> u64 {
-        self.answered + self.failed + self.safe + self.unknown + self.lost
+        [self.answered, self.failed, self.safe, self.unknown, self.lost].into_iter().fold(0, u64::saturating_add)
     }
 
     /// Adds the account of other connections.

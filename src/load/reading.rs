@@ -1,6 +1,6 @@
 //! What a report says, before it is laid out: the verdict, and single percentiles.
 
-use super::report::{Account, Latency, Report};
+use super::report::{Latency, Report};
 use super::units::{count, counted};
 
 /// The percentiles that are shown by name.
@@ -30,6 +30,15 @@ pub struct Verdict {
     pub detail: String,
     /// What stands against it or has to be known beside it, one sentence each, the worst first.
     pub notes: Vec<String>,
+    passes: bool,
+}
+
+impl Verdict {
+    /// Whether a script should go on: every request has a known fate, and the accounts agree. What is
+    /// refused, failed or broken in good order is the server's right.
+    pub fn passes(&self) -> bool {
+        self.passes
+    }
 }
 
 /// The verdict on a run.
@@ -46,8 +55,9 @@ pub fn verdict(report: &Report) -> Verdict {
         None if doubts.is_empty() => (Grade::Good, NOTHING_LOST.into()),
         None => (Grade::Doubtful, NOTHING_LOST.into()),
     };
+    let passes = grade != Grade::Bad && account.unknown == 0;
     let notes = bad.into_iter().map(|(_, note)| note).chain(doubts).collect();
-    Verdict { grade, headline, detail: detail(report), notes }
+    Verdict { grade, headline, detail: detail(report), notes, passes }
 }
 
 /// The latency, ns, that `p` percent of all did not exceed; between two recorded steps, the upper.
@@ -60,13 +70,6 @@ pub(super) fn step(latency: &Latency, p: f64) -> (f64, u64) {
     let rank = (p / 100.0 * latency.count as f64).ceil();
     let step = latency.percentiles.iter().find(|(at, _, up_to)| *at >= p || *up_to as f64 >= rank);
     step.map_or((100.0, latency.max), |(at, ns, _)| (*at, *ns))
-}
-
-/// Every fate, summed: what `sent` has to be. More than can be counted is as much as can be.
-pub(super) fn fates(account: &Account) -> u64 {
-    [account.answered, account.failed, account.safe, account.unknown, account.lost]
-        .into_iter()
-        .fold(0, u64::saturating_add)
 }
 
 fn detail(report: &Report) -> String {
@@ -99,8 +102,8 @@ fn contradictions(report: &Report) -> Vec<(&'static str, String)> {
         let wrong = has(account.wrong, "reply", "replies");
         notes.push(("replies were wrong", format!("{wrong} the wrong seq, command or payload.")));
     }
-    if fates(account) != account.sent {
-        let (sent, sum) = (count(account.sent), count(fates(account)));
+    if !account.adds_up() {
+        let (sent, sum) = (count(account.sent), count(account.settled()));
         let note = format!("The account does not add up: {sent} were sent, but the fates of {sum} are recorded.");
         notes.push(("the account does not add up", note));
     }
@@ -156,6 +159,7 @@ fn has(n: u64, one: &str, many: &str) -> String {
 mod tests {
     use super::super::samples;
     use super::*;
+    use crate::load::report::Account;
 
     #[test]
     fn a_run_with_a_restart_and_nothing_lost_is_good() {
@@ -173,6 +177,26 @@ mod tests {
         let notes = verdict.notes.join("\n");
         for part in ["17 requests were accepted", "3 replies have", "ledger does not agree", "saturated"] {
             assert!(notes.contains(part), "{part} in {notes}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_lost_wrong_unknown_or_differs_fails_a_run_and_refusals_do_not() {
+        type Spoil = fn(&mut Report);
+        let spoil: [(Spoil, bool); 8] = [
+            (|_| {}, true),
+            (|r| (r.account.refused, r.account.broken) = (3, 2), true),
+            (|r| (r.account.failed, r.account.sent) = (r.account.failed + 1, r.account.sent + 1), true),
+            (|r| (r.account.unknown, r.account.sent) = (1, r.account.sent + 1), false),
+            (|r| (r.account.lost, r.account.sent) = (1, r.account.sent + 1), false),
+            (|r| r.account.wrong = 1, false),
+            (|r| r.account.sent += 1, false),
+            (|r| r.ledger.as_mut().unwrap().differences.push("One is missing.".into()), false),
+        ];
+        for (at, (spoil, passes)) in spoil.into_iter().enumerate() {
+            let mut report = samples::restart();
+            spoil(&mut report);
+            assert_eq!(verdict(&report).passes(), passes, "{at}");
         }
     }
 

@@ -334,27 +334,6 @@ fn effort(settings: &Settings, finals: &[Final]) -> Generator {
     Generator { processes, cpu_ms, busiest, latest, saturated }
 }
 
-impl Report {
-    /// What speaks against the run, in sentences; none: all is well.
-    pub fn problems(&self) -> Vec<String> {
-        let account = &self.account;
-        let mut problems = Vec::new();
-        let mut check = |right: bool, what: String| {
-            if !right {
-                problems.push(what);
-            }
-        };
-        check(account.connections > 0, "No connection became READY.".to_owned());
-        check(account.lost == 0, format!("{} requests were lost.", account.lost));
-        check(account.wrong == 0, format!("{} replies were wrong.", account.wrong));
-        check(account.unknown == 0, format!("Of {} requests nobody can say what became of them.", account.unknown));
-        let settled = account.settled();
-        check(account.adds_up(), format!("The account does not add up: {} sent, {settled} have a fate.", account.sent));
-        problems.extend(self.ledger.iter().flat_map(|ledger| ledger.differences.iter().cloned()));
-        problems
-    }
-}
-
 #[cfg(test)]
 #[path = "run_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! The closing table: a run on one screen of a terminal, the verdict last.
 
-use super::reading::{Grade, PERCENTILES, Verdict, fates, percentile, verdict};
+use super::reading::{Grade, PERCENTILES, Verdict, percentile, verdict};
 use super::report::{Latency, LedgerCheck, Report};
 use super::units::{self, clean, count, counted, duration, latency, latency_of, share, short};
 
@@ -96,8 +96,8 @@ fn account(out: &mut Lines, report: &Report) {
     if account.wrong > 0 {
         out.line(&format!("{:<17}{:>width$}  counted as lost", "  wrong replies", count(account.wrong)));
     }
-    if self::fates(account) != account.sent {
-        out.line(&format!("{:<17}{:>width$}  DOES NOT ADD UP", "  sum", count(self::fates(account))));
+    if !account.adds_up() {
+        out.line(&format!("{:<17}{:>width$}  DOES NOT ADD UP", "  sum", count(account.settled())));
     }
 }
 

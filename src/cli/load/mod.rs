@@ -13,6 +13,7 @@ use crossbeam_channel::{Sender, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tidegate::load::progress::Progress;
+use tidegate::load::reading::verdict;
 use tidegate::load::report::Point;
 use tidegate::load::{self, Watch, Word};
 
@@ -50,14 +51,10 @@ pub fn run(args: &LoadArgs) -> ExitCode {
         Ok(report) => report,
         Err(error) => return super::failed(&error),
     };
-    let problems = report.problems();
-    let kept = files.write(&report).and_then(|()| output::print(&report));
-    for problem in &problems {
-        super::complain(problem);
-    }
-    match kept {
+    // The report says in words what speaks against the run, its last line the worst of it.
+    match files.write(&report).and_then(|()| output::print(&report)) {
         Err(error) => super::failed(&error),
-        Ok(()) if problems.is_empty() => ExitCode::SUCCESS,
+        Ok(()) if verdict(&report).passes() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::from(super::FAILED),
     }
 }

@@ -1,6 +1,6 @@
 //! What is written rather than drawn: the account, the ledger, events, errors, the generator, settings.
 
-use super::super::reading::{PERCENTILES, fates, percentile};
+use super::super::reading::{PERCENTILES, percentile};
 use super::super::report::{Account, Event, Generator, Latency, LedgerCheck, Report};
 use super::super::units::{self, count, duration, latency, latency_of, share, short};
 use super::{escaped, framed};
@@ -50,7 +50,7 @@ pub(super) fn account(account: &Account) -> String {
         ("Unknown", "cut off without a word", account.unknown),
         ("Lost", "accepted, and never answered", account.lost),
     ];
-    let sum = fates(account);
+    let sum = account.settled();
     let (class, sign) = if sum == account.sent { ("good", "= sent") } else { ("bad", "does not add up") };
     let connections = [
         ("READY", "connections that were let in", account.connections),
