@@ -89,6 +89,16 @@ fn a_drain_and_restart_on_the_same_port_in_the_middle_loses_nothing_and_is_told(
     assert_eq!(kinds(&report.events), ["drain", "final", "restart"]);
 }
 
+/// Bytes that wait to be read by the sockets of a port: proc_net_tcp(5).
+fn unread(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let here = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    // Column 1 is the own address, 3 the state (01: established), 4 the queues, tx:rx.
+    let open = rows.filter(|row| row[1].ends_with(&here) && row[3] == "01");
+    open.map(|row| u64::from_str_radix(&row[4][9..], 16).unwrap()).sum()
+}
+
 #[test]
 fn a_kill_in_the_middle_leaves_requests_unknown_and_exits_with_1() {
     let dir = tempfile::tempdir().unwrap();
@@ -98,6 +108,9 @@ fn a_kill_in_the_middle_leaves_requests_unknown_and_exits_with_1() {
     let mut load = Load::start(server.address, &args);
     assert_eq!(load.line(), "connected 4");
     until("echoes are answered", || metric(&server, "answered_total") > 50);
+    // Not in a moment in which everything happens to be answered.
+    server.signal(Signal::STOP);
+    until("requests wait for the server", || unread(server.address.port()) > 0);
     server.signal(Signal::KILL);
     let report = load.wait().report(1);
     assert!(report.account.adds_up() && report.account.unknown > 0, "{report:#?}");
