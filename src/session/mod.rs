@@ -139,7 +139,8 @@ impl Sessions {
             worker,
             ids,
             limits,
-            slots: Slab::new(),
+            // Reserved once and never moved, like connections; pages that are not touched cost nothing.
+            slots: Slab::with_capacity(limits.sessions),
             states: Slab::new(),
             principals: Principals::default(),
             leaving: VecDeque::new(),
