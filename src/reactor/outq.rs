@@ -19,7 +19,9 @@ pub fn unacked(_local: SocketAddr, _peer: SocketAddr) -> Option<u64> {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::cell::Cell;
     use std::net::{IpAddr, SocketAddr};
+    use std::os::fd::OwnedFd;
 
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
@@ -35,17 +37,28 @@ mod linux {
     /// expires and rqueue.
     const WQUEUE: usize = NLMSG_HDR + 4 + 48 + 4 + 4;
 
+    thread_local! {
+        /// The worker's socket to the kernel: a drain under pressure asks about very many connections.
+        static SOCKET: Cell<Option<OwnedFd>> = const { Cell::new(None) };
+    }
+
     pub fn unacked(local: SocketAddr, peer: SocketAddr) -> Option<u64> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).ok()?;
+        let socket = SOCKET.take().or_else(open)?;
         send(&socket, &request(local, peer), SendFlags::empty()).ok()?;
         let mut answer = [0u8; 512];
         let (n, _) = recv(&socket, &mut answer[..], RecvFlags::empty()).ok()?;
+        // Kept only while each question has had its answer: none is left in it for the next one.
+        SOCKET.set(Some(socket));
         let kind = u16::from_ne_bytes([answer[4], answer[5]]);
         if kind != SOCK_DIAG_BY_FAMILY || n < WQUEUE + 4 {
             return None; // NLMSG_ERROR: the socket is already gone
         }
         Some(u64::from(u32::from_ne_bytes(answer[WQUEUE..WQUEUE + 4].try_into().ok()?)))
+    }
+
+    fn open() -> Option<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).ok()
     }
 
     fn request(local: SocketAddr, peer: SocketAddr) -> [u8; REQUEST] {
