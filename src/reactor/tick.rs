@@ -243,6 +243,9 @@ impl Reactor {
         let outbox = (!self.hub.outbox.is_empty()).then_some(Duration::from_millis(1));
         let timers = [self.deadlines.next(), self.hub.pending.next_deadline(), self.gate.paused_until()];
         let outside = wake_at.map(|at| at.saturating_duration_since(Instant::now()));
+        if outside == Some(Duration::ZERO) {
+            return outside; // there is more to do, and only a look at the sockets in between
+        }
         timers
             .into_iter()
             .flatten()

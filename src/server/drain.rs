@@ -6,8 +6,9 @@ use super::plan::{Drain, Plan};
 use crate::limits::GATE_SETTLE_MS;
 use crate::reactor::{CutConnection, Reactor};
 
-/// GOAWAYs sent between two looks at the sockets.
-const GOAWAYS_PER_TICK: usize = 512;
+/// GOAWAYs sent between two looks at the sockets: few enough that a connection is still in the CPU's
+/// caches when its peer answers.
+const GOAWAYS_PER_TICK: usize = 64;
 /// How often notices go out while they are spread over time.
 const NOTICE_STEP: Duration = Duration::from_millis(5);
 
@@ -74,7 +75,10 @@ impl DrainRun {
             Phase::Announce => plan.announce_until,
             Phase::Gate { settled_at } => *settled_at,
             Phase::Notice { until, slots, next, .. } if next == slots => *until,
-            Phase::Notice { .. } => Instant::now() + NOTICE_STEP,
+            Phase::Notice { from, slots, next, .. } => {
+                let now = Instant::now();
+                if *next < noticed_by(now, *from, plan.notice, *slots) { now } else { now + NOTICE_STEP }
+            }
             Phase::Serving | Phase::Final { .. } => Instant::now(),
             Phase::Finish | Phase::Flush | Phase::Idle => plan.cut_at,
         };
@@ -141,15 +145,7 @@ impl DrainRun {
                 };
             }
             Phase::Notice { from, until, slots, next } => {
-                let spread = plan.notice / 2;
-                let target = if now >= *from + spread {
-                    *slots
-                } else {
-                    let share = now.duration_since(*from).as_secs_f64() / spread.as_secs_f64();
-                    // Few enough for one tick go at once.
-                    ((*slots as f64 * share) as usize).max(GOAWAYS_PER_TICK).min(*slots)
-                };
-                let target = target.min(*next + GOAWAYS_PER_TICK);
+                let target = noticed_by(now, *from, plan.notice, *slots).min(*next + GOAWAYS_PER_TICK);
                 let spread = Spread { worker: self.worker, workers: self.workers, slots: *slots, over: plan.notice };
                 reactor.notice(*next..target, plan.left_ms(now), |slot| spread.delay_ms(slot));
                 *next = target;
@@ -196,6 +192,18 @@ impl DrainRun {
     }
 }
 
+/// How many of `slots` should have been given notice by now, spread over half of the notice.
+fn noticed_by(now: Instant, from: Instant, notice: Duration, slots: usize) -> usize {
+    let spread = notice / 2;
+    let passed = now.saturating_duration_since(from);
+    if passed >= spread {
+        return slots;
+    }
+    let share = passed.as_secs_f64() / spread.as_secs_f64();
+    // Few enough for one tick go at once.
+    ((slots as f64 * share) as usize).max(GOAWAYS_PER_TICK).min(slots)
+}
+
 /// Gives each connection a time of its own to reconnect, so that they do not all come at once.
 struct Spread {
     worker: usize,
@@ -218,6 +226,16 @@ impl Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notices_are_spread_over_half_of_the_notice_and_few_go_at_once() {
+        let (from, notice) = (Instant::now(), Duration::from_secs(2));
+        let by = |ms, slots| noticed_by(from + Duration::from_millis(ms), from, notice, slots);
+        assert_eq!((by(0, 10), by(0, 100_000)), (10, GOAWAYS_PER_TICK));
+        assert_eq!((by(250, 100_000), by(999, 100_000)), (25_000, 99_900));
+        assert_eq!((by(1_000, 100_000), by(5_000, 100_000)), (100_000, 100_000));
+        assert_eq!(noticed_by(from, from, Duration::ZERO, 7), 7);
+    }
 
     #[test]
     fn every_connection_of_every_worker_has_its_own_time_to_reconnect() {
