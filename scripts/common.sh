@@ -29,11 +29,16 @@ fail() {
   exit 1
 }
 
-# build: the server, unless TIDEGATE names one, and what measures it.
-build() {
+# build_tidegate: the server, unless TIDEGATE names one.
+build_tidegate() {
   if [[ -z ${TIDEGATE:-} ]]; then
     compile "$root/Cargo.toml"
   fi
+}
+
+# build: the server, unless TIDEGATE names one, and what measures it.
+build() {
+  build_tidegate
   compile "$root/benches/peers/Cargo.toml"
 }
 
@@ -47,7 +52,7 @@ compile() {
 
 # start NAME COMMAND...: runs it in the background; its id is in $pid, its first line in $line, and
 # the rest of its output can be read from descriptor $out. Errors go to $work/NAME.err. Its input is
-# the file $input, if set.
+# the file $input, if set; that line is waited for $patience seconds, 20 if not set.
 start() {
   local name=$1
   shift
@@ -57,7 +62,7 @@ start() {
   pid=$!
   started+=("$pid")
   exec {out}<"$work/$name.pipe"
-  IFS= read -r -t 20 line <&"$out" || {
+  IFS= read -r -t "${patience:-20}" line <&"$out" || {
     cat "$work/$name.err" >&2
     fail "$name said nothing: it did not start"
   }
