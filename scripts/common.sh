@@ -17,7 +17,7 @@ clean_up() {
       wait "$pid" 2>/dev/null || true
     fi
   done
-  rm -rf "$work"
+  [[ -n ${keep_work:-} ]] || rm -rf "$work"
   exit "$code"
 }
 trap clean_up EXIT
@@ -84,9 +84,10 @@ stop() {
   ended "$1"
 }
 
-# start_tidegate DATA_DIR: the server, settings from the environment; its address is in $address.
+# start_tidegate DATA_DIR: the server, settings from the environment, on $listen if set; its address is
+# in $address.
 start_tidegate() {
-  TIDEGATE_LISTEN=127.0.0.1:0 TIDEGATE_ADMIN=off TIDEGATE_LOG=${TIDEGATE_LOG:-warn} TIDEGATE_DATA_DIR=$1 \
+  TIDEGATE_LISTEN=${listen:-127.0.0.1:0} TIDEGATE_ADMIN=off TIDEGATE_LOG=${TIDEGATE_LOG:-warn} TIDEGATE_DATA_DIR=$1 \
     start tidegate "$tidegate" serve
   [[ $line =~ ^tidegate\ [^\ ]+\ listens\ on\ ([^\;,]+) ]] || fail "no address in tidegate's first line: $line"
   # shellcheck disable=SC2034 # the scripts use it

@@ -54,4 +54,18 @@ done
 say "$DRAINS drains under load"
 scripts/drain.sh "$DRAINS"
 
+say "a load test, its report in a real browser, and the big scripts in small"
+SECONDS_EACH=2 STORM=2000 CONNECTIONS=200 MOST=5000 scripts/load.sh
+scripts/page.sh
+if unshare --net true 2>/dev/null; then
+  LIMIT=1500 HEARTBEAT_MS=1000 HOLD_S=3 scripts/million.sh 3000
+else
+  echo "no network namespace is to be had here: scripts/million.sh is left out"
+fi
+# That they run is tested; what they find is for a quiet machine to say.
+BUDGET_1=99 BUDGET_MORE=99 BUDGET_STORM=99 PEERS="floor tidegate" CONNECTIONS=64 DEPTHS=16 PAYLOADS=32 \
+  SECONDS_EACH=0.2 STORM=500 HOLD="" scripts/compare.sh 1
+BUDGET_HEARTBEATS=99 BUDGET_IDLE=0 BUDGET_DRAIN=99 N=300 MANY=300 FEW=10 INTERVAL_MS=500 SECONDS_EACH=0.2 DEPTHS=16 \
+  scripts/budgets.sh 1
+
 say "all passed"

@@ -71,8 +71,8 @@ pub fn run(settings: &Settings, words: &Receiver<Word>, watch: &mut dyn Watch) -
     drop(told);
     let mut course = Course::new(workers.len());
     course.follow(&mut workers, &inbox, words, watch).map_err(LoadError)?;
-    drop(workers);
     watch.settled();
+    drop(workers);
     let (tally, mut report) = course.report(settings, begun);
     if !settings.ledgers.is_empty() {
         let mut company = Company { words, watch };

@@ -31,6 +31,7 @@ const ENOUGH: &[(&str, &str)] = &[
     ("net.ipv4.tcp_max_orphans", "100000"),
     ("net.ipv4.tcp_max_tw_buckets", "131072"),
     ("net.ipv4.tcp_migrate_req", "1"),
+    ("net.ipv4.tcp_ehash_entries", "131072"),
     ("net.netfilter.nf_conntrack_max", "262144"),
 ];
 
@@ -113,6 +114,18 @@ impl Said {
     fn is_low(&self, about: &str) -> bool {
         self.line(about).contains(" LOW ")
     }
+}
+
+#[test]
+fn a_table_of_connections_that_is_small_is_told_of_and_fails_nobody() {
+    let host = Host::new();
+    host.set("net.ipv4.tcp_ehash_entries", "65536");
+    let said = host.run(&["100000"]);
+    assert_eq!(
+        said.line("net.ipv4.tcp_ehash_entries"),
+        "net.ipv4.tcp_ehash_entries 65536 100000 note boot with thash_entries=100000: less CPU for each packet"
+    );
+    assert_eq!(said.code, Some(0), "{}", said.text);
 }
 
 #[test]
