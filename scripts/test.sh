@@ -58,7 +58,7 @@ say "a load test, its report in a real browser, and the big scripts in small"
 SECONDS_EACH=2 STORM=2000 CONNECTIONS=200 MOST=5000 scripts/load.sh
 scripts/page.sh
 if unshare --net true 2>/dev/null; then
-  LIMIT=1500 HEARTBEAT_MS=1000 HOLD_S=3 scripts/million.sh 3000
+  LIMIT=1500 HEARTBEAT_MS=1000 HOLD_S=3 BUDGET=200 scripts/million.sh 3000
 else
   echo "no network namespace is to be had here: scripts/million.sh is left out"
 fi
