@@ -2,6 +2,7 @@
 
 mod auth;
 mod drain;
+mod leaving;
 mod limits;
 mod load;
 mod process;
