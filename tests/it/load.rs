@@ -121,10 +121,12 @@ fn a_kill_in_the_middle_leaves_requests_unknown_and_exits_with_1() {
 
 #[test]
 fn a_storm_makes_as_many_connections_as_it_was_asked_for() {
-    let report = run_with_ledger(&[], &["connect", "--connections", "16", "--total", "300"]);
+    let report = run_with_ledger(&[], &["connect", "--connections", "16", "--total", "300", "--interval", "2m"]);
     assert_eq!((report.account.connections, report.account.sent), (300, 600));
     let connect = report.connect.unwrap();
     assert_eq!((connect.count, report.latency), (300, None));
+    // It is over with its last connection, and not with the interval in which that was.
+    assert!(report.duration_ms < 60_000, "{}", report.duration_ms);
     assert_eq!(report.timeline.iter().map(|point| point.answered).sum::<u64>(), 300);
     assert!(report.events.is_empty(), "{:?}", report.events);
 }

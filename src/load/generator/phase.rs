@@ -110,12 +110,10 @@ impl Generator {
         self.check_warm();
         self.go_on_echoing(tell);
         let storm = self.plan.shape == Shape::Connect;
-        let nobody = self.open == 0 && self.pauses.is_empty() && self.waiting.is_empty();
-        let over = nobody && self.begun == self.plan.count && (self.given_up == self.plan.count || !storm);
         let nobody_there = storm
             && self.books.tally.account.connections == 0
             && self.now >= self.started.saturating_add(self.plan.ramp).saturating_add(self.plan.connect_timeout);
-        if over || nobody_there {
+        if self.nobody_is_left() || nobody_there {
             return self.stop();
         }
         if self.end_at().is_some_and(|end| self.now >= end) {
@@ -125,6 +123,13 @@ impl Generator {
                 _ => self.stop(),
             }
         }
+    }
+
+    /// No connection is open, and none will be.
+    fn nobody_is_left(&self) -> bool {
+        let nobody = self.open == 0 && self.pauses.is_empty() && self.waiting.is_empty();
+        let storm = self.plan.shape == Shape::Connect;
+        nobody && self.begun == self.plan.count && (self.given_up == self.plan.count || !storm)
     }
 
     /// When the measured part ends by itself.
@@ -230,7 +235,8 @@ impl Generator {
     /// Until when to wait for events.
     pub(super) fn timeout(&mut self) -> Option<Duration> {
         let unsent = self.echoing.is_some_and(|echoing| echoing.next < self.conns.len());
-        if self.phase == Phase::Done || unsent {
+        let over = self.phase == Phase::Running && self.nobody_is_left();
+        if self.phase == Phase::Done || unsent || over {
             return Some(Duration::ZERO);
         }
         let mut next = (self.next_sample + 1) * self.plan.interval;

@@ -40,7 +40,10 @@ impl Load {
     /// Starts it by this command.
     pub fn start_by(mut command: Command, address: SocketAddr, args: &[&str]) -> Load {
         let dir = tempfile::tempdir().unwrap();
-        command.arg("load").args(args).args(["--control", "--interval", "50ms", "--json"]).arg(dir.path().join("json"));
+        command.arg("load").args(args).args(["--control", "--json"]).arg(dir.path().join("json"));
+        if !args.contains(&"--interval") {
+            command.args(["--interval", "50ms"]);
+        }
         command.env("TIDEGATE_CONNECT", address.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
