@@ -135,6 +135,9 @@ fn doubts(report: &Report) -> Vec<String> {
         let why = why.trim_end_matches('.');
         notes.push(format!("The generator was saturated, so the figures are its own, not the server's: {why}."));
     }
+    if report.missing > 0 {
+        notes.push(format!("{} still missing when the load began.", were(report.missing, "connection")));
+    }
     if account.broken > 0 {
         notes.push(format!("{} closed by reset, or without the announced end.", were(account.broken, "connection")));
     }
@@ -221,7 +224,8 @@ mod tests {
 
     #[test]
     fn each_doubt_alone_is_told_and_no_loss() {
-        let spoil: [fn(&mut Report); 5] = [
+        let spoil: [fn(&mut Report); 6] = [
+            |r| r.missing = 1,
             |r| (r.account.unknown, r.account.sent) = (1, r.account.sent + 1),
             |r| (r.account.failed, r.account.sent) = (1, r.account.sent + 1),
             |r| r.account.broken = 1,

@@ -16,6 +16,8 @@ pub struct Report {
     pub started: String,
     /// The settings that shaped it, name and value, in the order to be shown.
     pub settings: Vec<(String, String)>,
+    /// Connections that were asked for and not READY when the load began: it began without them.
+    pub missing: u64,
     /// Length of the measured part, without connecting and settling.
     pub duration_ms: u64,
     /// Replies a second over the measured part; of `connect`: connections a second.

@@ -263,6 +263,10 @@ impl Course {
             address: settings.address.clone(),
             started: humantime::format_rfc3339_millis(begun).to_string(),
             settings: settings.shown.clone(),
+            missing: match settings.shape {
+                Shape::Connect => 0,
+                _ => (settings.connections as u64).saturating_sub(self.connections),
+            },
             duration_ms: longest / 1_000_000,
             rate: finals.iter().map(rate).sum(),
             account: tally.account,

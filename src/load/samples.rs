@@ -13,6 +13,7 @@ pub(super) fn success() -> Report {
         address: "192.0.2.10:7000".into(),
         started: "2026-03-14T09:26:53Z".into(),
         settings: settings(&[("connections", "10,000"), ("depth", "1"), ("payload", "32 B"), ("duration", "60 s")]),
+        missing: 0,
         duration_ms: 60_000,
         rate: 48_012.4,
         account: Account { sent: answered, answered, connections: 10_000, heartbeats: 20_000, ..Account::default() },
@@ -140,6 +141,7 @@ pub(super) fn bad() -> Report {
 pub(super) fn nothing() -> Report {
     Report {
         settings: vec![],
+        missing: 0,
         duration_ms: 0,
         rate: f64::NAN,
         account: Account::default(),
@@ -155,6 +157,7 @@ pub(super) fn nothing() -> Report {
 pub(super) fn single() -> Report {
     let one = Latency { count: 1, min: 93_000, mean: 93_000.0, max: 93_000, percentiles: vec![(100.0, 93_000, 1)] };
     Report {
+        missing: 0,
         duration_ms: 1,
         rate: 1000.0,
         account: Account { sent: 1, answered: 1, connections: 1, ..Account::default() },
@@ -204,6 +207,7 @@ pub(super) fn huge() -> Report {
         address: "wide 水".repeat(100),
         started: "x".repeat(300),
         settings: settings(&[("a name".repeat(40).as_str(), "a value".repeat(90).as_str())]),
+        missing: 0,
         duration_ms: most,
         rate: f64::MAX,
         account: Account {

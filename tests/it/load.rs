@@ -120,6 +120,16 @@ fn a_kill_in_the_middle_leaves_requests_unknown_and_exits_with_1() {
 }
 
 #[test]
+fn a_run_that_began_without_all_its_connections_says_so() {
+    let settings = [("WORKERS", "1"), ("CORE_MAX_CONNECTIONS", "5")];
+    let args = ["hold", "--connections", "8", "--duration", "10ms", "--connect-timeout", "300ms"];
+    let report = run_with_ledger(&settings, &args);
+    assert_eq!(report.missing, 3, "{report:#?}");
+    let notes = verdict(&report).notes.join(" ");
+    assert!(notes.contains("3 connections were still missing when the load began."), "{notes}");
+}
+
+#[test]
 fn a_storm_makes_as_many_connections_as_it_was_asked_for() {
     let report = run_with_ledger(&[], &["connect", "--connections", "16", "--total", "300", "--interval", "2m"]);
     assert_eq!((report.account.connections, report.account.sent), (300, 600));
