@@ -146,7 +146,8 @@ say 'connected, authenticated' "$n in $took s: $(div "$n" "$took") a second"
 
 # The kernel frees what a handshake needed a moment later.
 sleep 5
-mapfile -t load_pids < <(pgrep -P "$load_pid" || true; echo "$load_pid")
+# Its helpers are the children of its threads: proc_pid_task(5).
+read -ra load_pids <<<"$load_pid $(cat "/proc/$load_pid"/task/*/children | tr '\n' ' ')"
 user_kb=$(($(anonymous "${pids[@]}") - user_before)) load_kb=$(anonymous "${load_pids[@]}")
 slab_kb=$(($(meminfo Slab) - slab_before))
 user=$(div "$((user_kb * 1024))" "$n" %.1f)
