@@ -181,11 +181,14 @@ look() {
 
 cpu=$(cpu_ms "${pids[@]}") begun=$(now)
 kill -TERM "${pids[@]}"
+said=
 until IFS= read -r -t 0.2 line <&"$load_out"; do
+  said+=$line # what had come of it when its time was up
   look
   at_most "$(since "$begun")" 600 || fail 'after 600 s not all connections are closed'
 done
 took=$(since "$begun")
+line=$said$line
 [[ $line == settled ]] || fail "instead of 'settled' the load generator said: $line"
 say 'SIGTERM to the last close' "$took s: $(div "$n" "$took") a second, with the clients on the same CPUs"
 codes=0
