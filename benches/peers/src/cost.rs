@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{self, Error, ErrorKind};
 
+use rustix::io::Errno;
+
 /// CPU time that the live threads of a process have had. Nanoseconds.
 ///
 /// From each thread's `schedstat`: `stat` counts in ticks of 10 ms. A running thread's own number
@@ -15,8 +17,8 @@ pub fn cpu_ns(pid: u32) -> io::Result<u64> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         match fs::read_to_string(task?.path().join("schedstat")) {
             Ok(text) => sum += first_number(&text).ok_or_else(|| strange("schedstat"))?,
-            // A thread that has just ended.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // A thread that has just ended: before its file was opened, or before it was read.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)) => {}
             Err(error) => return Err(error),
         }
     }
