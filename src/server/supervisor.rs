@@ -74,7 +74,9 @@ impl Supervisor {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn tell_systemd(&self) {}
+    fn tell_systemd(&self) {
+        let _ = self.is_the_process;
+    }
 
     fn next_report(&self) -> Result<Report, RecvTimeoutError> {
         let rest = self.resting.iter().map(|(at, _)| *at).min();
