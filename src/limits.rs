@@ -22,7 +22,7 @@ pub const MAX_WORKERS: usize = 1024;
 /// Connections of one worker: a token carries its slot in 32 bits, the topmost are the worker's own.
 pub const MAX_CORE_CONNECTIONS: usize = 16 << 20;
 
-/// Slots beside [`crate::config::Config::core_max_connections`] in which connections over the limit are told
+/// Slots beside [`crate::config::Core::max_connections`] in which connections over the limit are told
 /// so and closed in good order. When these are taken too, accepting pauses.
 pub const REFUSAL_SLOTS: usize = 256;
 

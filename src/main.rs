@@ -6,5 +6,5 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run(std::env::args_os(), |name| std::env::var_os(name))
+    cli::run(std::env::args_os(), std::env::vars_os())
 }

@@ -19,8 +19,8 @@ const FAILED: u8 = 1;
 /// The configuration or the command line is wrong; nothing was bound.
 const USAGE: u8 = 2;
 
-/// Runs the command that `args` name, the program's own name first. `env` looks up an environment variable.
-pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> ExitCode {
+/// Runs the command that `args` name, the program's own name first, with `env` for its environment.
+pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
@@ -84,6 +84,14 @@ fn failed(error: &dyn fmt::Display) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
+/// Prints what was asked for.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format_args!("cannot print to standard output: {error}")),
+    }
+}
+
 fn complain(error: &dyn fmt::Display) {
     // Not `eprintln!`, which panics when standard error is closed.
     let _ = writeln!(std::io::stderr(), "error: {error}");
@@ -94,7 +102,7 @@ mod tests {
     use super::*;
 
     fn exit(args: &[&str]) -> ExitCode {
-        run(std::iter::once("tidegate").chain(args.iter().copied()).map(OsString::from), |_| None)
+        run(std::iter::once("tidegate").chain(args.iter().copied()).map(OsString::from), std::iter::empty())
     }
 
     #[test]

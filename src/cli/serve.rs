@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tidegate::config::{AuthMode, Config, SETTINGS, Setting, SettingError};
+use tidegate::config::{AuthMode, Config, SETTINGS, Setting, Settings};
 use tidegate::server::{Server, StartError};
 
 /// The command with a flag for every setting.
@@ -17,23 +18,103 @@ pub fn command() -> Command {
             "A flag overrides its environment variable.\n\
              Exit codes: 0 clean, 1 failed at run time, 2 wrong configuration (nothing was bound), 3 something was cut.",
         )
-        .args(SETTINGS.iter().map(flag))
+        .arg(
+            Arg::new(ENV_FILE)
+                .long(ENV_FILE)
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Settings as lines of NAME=value; the environment and flags override it")
+                .long_help(
+                    "Settings as lines of NAME=value, without quotes: the same file serves systemd's EnvironmentFile= \
+                     and Kubernetes' envFrom. The environment and flags override it. A reload (SIGHUP) reads it again.",
+                ),
+        )
+        .arg(
+            Arg::new(SET)
+                .long(SET)
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("Any setting by its variable, with or without TIDEGATE_: CORE_3_READ_BUDGET=65536"),
+        )
+        .arg(
+            Arg::new(PRINT_CONFIG)
+                .long(PRINT_CONFIG)
+                .value_name("FORM")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("table")
+                .value_parser(["table", "env"])
+                .help("Print every setting's value and where it comes from, and serve nothing")
+                .long_help(
+                    "Print every setting's value and where it comes from, and serve nothing; \
+                     env: as a file for --env-file.",
+                ),
+        )
+        .args(SETTINGS.iter().filter(|setting| !setting.secret).map(|setting| flag(setting)))
 }
 
+const ENV_FILE: &str = "env-file";
+const SET: &str = "set";
+const PRINT_CONFIG: &str = "print-config";
+
 /// Serves until it is told to stop.
-pub fn run(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> ExitCode {
-    match configure(matches, env) {
-        Ok(config) => {
-            start_logging(&config);
-            raise_descriptor_limit();
-            run_server(config)
-        }
+pub fn run(matches: &ArgMatches, env: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
+    let sources = Sources::take(matches, env);
+    let settings = match sources.settings() {
+        Ok(settings) => settings,
+        Err(error) => return super::usage(&error),
+    };
+    let config = match settings.config() {
+        Ok(config) => config,
         Err(errors) => {
-            for error in errors {
-                super::complain(&error);
-            }
-            ExitCode::from(super::USAGE)
+            errors.iter().for_each(|error| super::complain(error));
+            return ExitCode::from(super::USAGE);
         }
+    };
+    match matches.get_one::<String>(PRINT_CONFIG).map(String::as_str) {
+        None => {}
+        Some("env") => return super::print(&settings.env_file(&config)),
+        Some(_) => return super::print(&settings.table(&config)),
+    }
+    start_logging(&config);
+    raise_descriptor_limit();
+    run_server(config)
+}
+
+/// Where this process' settings come from. The file is read again at each reload; the environment and
+/// the flags of a running process do not change.
+#[derive(Clone, Debug)]
+struct Sources {
+    env_file: Option<PathBuf>,
+    env: Vec<(OsString, OsString)>,
+    flags: Vec<(String, String)>,
+}
+
+impl Sources {
+    fn take(matches: &ArgMatches, env: impl Iterator<Item = (OsString, OsString)>) -> Sources {
+        let by_name = matches.get_many::<String>(SET).into_iter().flatten().map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (format!("TIDEGATE_{}", name.strip_prefix("TIDEGATE_").unwrap_or(name)), value.to_owned())
+        });
+        let flags = SETTINGS.iter().filter(|setting| !setting.secret).filter_map(|setting| {
+            matches.get_one::<String>(setting.env).map(|text| (setting.env.to_owned(), text.clone()))
+        });
+        Sources {
+            env_file: matches.get_one::<PathBuf>(ENV_FILE).cloned(),
+            env: env.collect(),
+            flags: by_name.chain(flags).collect(),
+        }
+    }
+
+    /// All of them, the strongest last.
+    fn settings(&self) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        if let Some(path) = &self.env_file {
+            settings.file(path).map_err(|error| format!("--env-file {}: {error}", path.display()))?;
+        }
+        settings.environment(self.env.iter().cloned());
+        self.flags.iter().for_each(|(name, text)| settings.flag(name, text));
+        Ok(settings)
     }
 }
 
@@ -91,28 +172,6 @@ fn flag(setting: &Setting) -> Arg {
         .long_help(format!("{help}\n\nExpected: {accepted}\n[env: {env}] [default: {default}]"))
 }
 
-fn configure(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, Vec<SettingError>> {
-    let mut texts = Vec::with_capacity(SETTINGS.len());
-    let mut errors = Vec::new();
-    for setting in SETTINGS {
-        let text = match matches.get_one::<String>(setting.env) {
-            Some(flag) => Some(flag.clone()),
-            None => env(setting.env).map(OsString::into_string).transpose().unwrap_or_else(|raw| {
-                let expected = format!("{}, in UTF-8", setting.accepted());
-                errors.push(SettingError::new(setting, &raw.to_string_lossy(), expected));
-                None
-            }),
-        };
-        texts.push((setting.env, text));
-    }
-    let lookup = |name: &str| texts.iter().find(|(env, _)| *env == name).and_then(|(_, text)| text.clone());
-    match Config::from_settings(lookup) {
-        Ok(config) if errors.is_empty() => Ok(config),
-        Ok(_) => Err(errors),
-        Err(more) => Err(errors.into_iter().chain(more).collect()),
-    }
-}
-
 fn start_logging(config: &Config) {
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(&config.log).format_timestamp_millis().target(env_logger::Target::Stderr);
@@ -142,15 +201,16 @@ mod tests {
 
     fn configured(args: &[&str], env: &[(&str, &[u8])]) -> Result<Config, Vec<String>> {
         let matches = command().try_get_matches_from(std::iter::once(&"serve").chain(args)).unwrap();
-        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, raw)| OsString::from_vec(raw.to_vec()));
-        configure(&matches, env).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        let env = env.iter().map(|(name, raw)| (OsString::from(name), OsString::from_vec(raw.to_vec())));
+        let settings = Sources::take(&matches, env).settings().unwrap();
+        settings.config().map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn help_names_flag_variable_form_and_default_of_every_setting() {
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let help = words(&command().render_long_help().to_string());
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             let default = if setting.default.is_empty() { "not set" } else { setting.default };
             let (flag, accepted) = (setting.flag(), setting.accepted());
             let end = format!("[env: {}] [default: {default}]", setting.env);
@@ -161,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_read_from_its_flag_and_its_variable() {
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             let wrong = "\u{1}";
             let by_flag = configured(&[&format!("--{}", setting.flag()), wrong], &[]);
             let by_env = configured(&[], &[(setting.env, wrong.as_bytes())]);
@@ -186,10 +246,21 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_not_utf_8_is_refused_among_all_others() {
-        let errors = configured(&["--workers", "0"], &[("TIDEGATE_DATA_DIR", b"/d\xff")]).unwrap_err();
-        assert!(errors[0].starts_with("TIDEGATE_DATA_DIR=\"/d\u{fffd}\": expected the path of a directory, in UTF-8"));
-        assert!(errors[1].starts_with("TIDEGATE_WORKERS=\"0\""));
+    fn any_setting_can_be_given_by_its_variable_also_for_one_worker() {
+        let args = ["--workers", "2", "--set", "CORE_1_MAILBOX=7", "--set", "TIDEGATE_BACKLOG=9"];
+        let config = configured(&args, &[]).unwrap();
+        assert_eq!((config.core(0).mailbox, config.core(1).mailbox, config.backlog), (4_096, 7, 9));
+        let errors = configured(&["--set", "CORE_1_MAILBOXES=7"], &[]).unwrap_err();
+        assert!(errors[0].contains("TIDEGATE_CORE_1_MAILBOXES is none, the nearest is TIDEGATE_CORE_MAILBOX"));
+    }
+
+    #[test]
+    fn a_file_gives_settings_that_the_environment_overrides() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "TIDEGATE_BACKLOG=8\nTIDEGATE_MAX_IN_FLIGHT=8\n").unwrap();
+        let args = ["--env-file", file.path().to_str().unwrap()];
+        let config = configured(&args, &[("TIDEGATE_BACKLOG", b"9")]).unwrap();
+        assert_eq!((config.max_in_flight, config.backlog), (8, 9));
     }
 
     #[test]

@@ -64,6 +64,11 @@ fn parse_item(item: &str) -> Option<(usize, usize)> {
     (first <= last).then_some((first, last))
 }
 
+/// Writes CPU numbers in any order as an operator would; `off` for none.
+pub(super) fn show_list(cpus: &[usize]) -> String {
+    if cpus.is_empty() { "off".to_owned() } else { show(cpus) }
+}
+
 /// Writes ascending CPU numbers as [`parse_list`] reads them.
 fn show(cpus: &[usize]) -> String {
     let runs = cpus.chunk_by(|a, b| a + 1 == *b);

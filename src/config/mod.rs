@@ -1,15 +1,25 @@
 //! What the operator may set. [`Config`] is validated: whoever holds one may trust it.
 
+mod core;
 mod cpus;
+mod cross;
+mod env_file;
 mod parse;
+mod reload;
+mod settings;
+mod show;
 mod table;
 
+pub use self::core::Core;
 pub use cpus::Machine;
 pub use parse::{SettingError, is_name};
+pub use reload::{Change, Reload};
+pub use settings::{Origin, Settings};
 pub use table::{SETTINGS, Setting, markdown_table};
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every setting, checked. [`Config::default`] has the documented defaults.
@@ -50,21 +60,10 @@ pub struct Config {
     /// `TIDEGATE_MAX_IN_FLIGHT`: requests of one connection that are not yet answered; above, the
     /// connection is not read.
     pub max_in_flight: u16,
-    /// `TIDEGATE_CORE_MAX_CONNECTIONS`: connections of one worker.
-    pub core_max_connections: usize,
-    /// `TIDEGATE_CORE_MAX_SESSIONS`: sessions of one worker, connected or not.
-    pub core_max_sessions: usize,
-    /// `TIDEGATE_CORE_MAX_PENDING`: requests of one worker that wait for an answer from elsewhere.
-    pub core_max_pending: usize,
-    /// `TIDEGATE_CORE_READ_BUDGET`: bytes that one connection may be read in one tick.
-    pub core_read_budget: usize,
-    /// `TIDEGATE_CORE_ACCEPT_BATCH`: connections accepted in one tick.
-    pub core_accept_batch: usize,
-    /// `TIDEGATE_CORE_MAILBOX`: messages that wait for one worker.
-    pub core_mailbox: usize,
-    /// `TIDEGATE_CORE_BUFFER_BYTES`: memory of one worker for unfinished frames and unsent output;
-    /// above, a connection that needs more is ended with OVERLOADED, or as a slow consumer.
-    pub core_buffer_bytes: usize,
+    /// `TIDEGATE_CORE_…`: what every worker may have.
+    pub core: Core,
+    /// `TIDEGATE_CORE_3_…`: what worker 3, say, may have instead. Read through [`Config::core`].
+    pub cores: BTreeMap<usize, Core>,
     /// `TIDEGATE_BACKLOG`: `listen(2)`'s backlog, for each listener.
     pub backlog: u32,
     /// `TIDEGATE_OUTBOUND_HIGH`: unsent bytes above which a connection is not read.
@@ -103,6 +102,38 @@ pub enum AuthMode {
     Tokens(PathBuf),
 }
 
+impl AuthMode {
+    /// As `TIDEGATE_AUTH` has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AuthMode::None => "none",
+            AuthMode::Tokens(_) => "tokens",
+        }
+    }
+
+    /// Takes over the files, where they are files of the same kind.
+    fn take(&mut self, from: &AuthMode) {
+        if std::mem::discriminant(self) == std::mem::discriminant(from) {
+            self.clone_from(from);
+        }
+    }
+
+    /// The file of tokens' digests.
+    pub fn tokens_file(&self) -> Option<&Path> {
+        match self {
+            AuthMode::None => None,
+            AuthMode::Tokens(path) => Some(path),
+        }
+    }
+}
+
+impl Config {
+    /// What `worker` may have.
+    pub fn core(&self, worker: usize) -> &Core {
+        self.cores.get(&worker).unwrap_or(&self.core)
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -123,13 +154,8 @@ impl Default for Config {
             session_max_bytes: 16 * 1024,
             max_payload: crate::proto::MAX_BODY,
             max_in_flight: 64,
-            core_max_connections: 500_000,
-            core_max_sessions: 1_000_000,
-            core_max_pending: 65_536,
-            core_read_budget: 256 * 1024,
-            core_accept_batch: 256,
-            core_mailbox: 4_096,
-            core_buffer_bytes: 512 * 1024 * 1024,
+            core: Core::default(),
+            cores: BTreeMap::new(),
             backlog: 4_096,
             outbound_high: 256 * 1024,
             outbound_low: 64 * 1024,

@@ -1,22 +1,23 @@
-//! From text to a validated [`Config`]: each setting by itself, then how they go together.
+//! From text to one setting's value.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cpus::{self, Machine};
-use super::table::{Kind, SETTINGS, Setting};
+use super::table::{Field, Kind, Setting};
 use super::{AuthMode, Config};
 use crate::limits::{MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_WORKERS};
-use crate::proto::HEADER_LEN;
 
 /// A setting that can't be used. Its display is `TIDEGATE_X="abc": expected …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingError {
     /// The environment variable.
-    pub variable: &'static str,
-    /// What it was set to. A token that was put here by mistake is not shown.
+    pub variable: String,
+    /// What it was set to. A secret, or a token that was put here by mistake, is not shown.
     pub value: String,
+    /// Where, when that is a file: its path and line.
+    pub place: Option<String>,
     /// What would be accepted, to follow the word "expected".
     pub expected: String,
 }
@@ -24,54 +25,22 @@ pub struct SettingError {
 impl SettingError {
     /// An error of `setting`, whose text was `value`.
     pub fn new(setting: &Setting, value: &str, expected: impl Into<String>) -> SettingError {
-        SettingError { variable: setting.env, value: redact(value), expected: expected.into() }
+        let value = if setting.secret { "<hidden>".to_owned() } else { redact(value) };
+        SettingError { variable: setting.env.to_owned(), value, place: None, expected: expected.into() }
     }
 }
 
 impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}: expected {}", self.variable, quote(&self.value), self.expected)
+        write!(f, "{}={}", self.variable, quote(&self.value))?;
+        if let Some(place) = &self.place {
+            write!(f, " in {place}")?;
+        }
+        write!(f, ": expected {}", self.expected)
     }
 }
 
 impl std::error::Error for SettingError {}
-
-impl Config {
-    /// Reads every setting of [`SETTINGS`] through `lookup`, which gives the text of an environment
-    /// variable, or `None` where it is not set.
-    ///
-    /// # Errors
-    /// All settings that can't be used, not only the first.
-    pub fn from_settings(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<SettingError>> {
-        Config::from_settings_on(&Machine::detect(), lookup)
-    }
-
-    /// As [`Config::from_settings`], for a machine that is described and not asked.
-    ///
-    /// # Errors
-    /// All settings that can't be used, not only the first.
-    pub fn from_settings_on(
-        machine: &Machine,
-        lookup: impl Fn(&str) -> Option<String>,
-    ) -> Result<Config, Vec<SettingError>> {
-        let given: Vec<Option<String>> = SETTINGS.iter().map(|setting| lookup(setting.env)).collect();
-        let mut draft = Draft { config: Config::default(), machine, workers: None, tokens: false, tokens_file: None };
-        let mut errors = Vec::new();
-        for (setting, given) in SETTINGS.iter().zip(&given) {
-            let text = given.as_deref().unwrap_or(setting.default);
-            // Empty is how an operator says "not set" where that is the default, and a mistake elsewhere.
-            if text.is_empty() && setting.default.is_empty() {
-                continue;
-            }
-            if let Err(expected) = apply(setting, &mut draft, text) {
-                errors.push(SettingError::new(setting, text, expected));
-            }
-        }
-        draft.settle();
-        errors.extend(Cross { given: &given, failed: &errors.clone(), draft: &draft, found: Vec::new() }.check());
-        if errors.is_empty() { Ok(draft.finish()) } else { Err(errors) }
-    }
-}
 
 /// What a principal or a service may be called: 1 to [`MAX_NAME_CHARS`] printable characters, no spaces.
 pub fn is_name(text: &str) -> bool {
@@ -83,22 +52,29 @@ pub fn is_name(text: &str) -> bool {
 
 /// A configuration in the making.
 pub(super) struct Draft<'m> {
-    config: Config,
+    pub config: Config,
     machine: &'m Machine,
     /// `None`: auto.
     workers: Option<usize>,
-    tokens: bool,
-    tokens_file: Option<PathBuf>,
+    pub tokens: bool,
+    pub tokens_file: Option<PathBuf>,
+    /// Where systemd keeps this service's credentials.
+    credentials: Option<&'m Path>,
 }
 
-impl Draft<'_> {
+impl<'m> Draft<'m> {
+    pub fn new(machine: &'m Machine, credentials: Option<&'m Path>) -> Draft<'m> {
+        let config = Config::default();
+        Draft { config, machine, workers: None, tokens: false, tokens_file: None, credentials }
+    }
+
     /// Fills in what depends on more than one setting.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let listed = if self.config.cpus.is_empty() { None } else { Some(self.config.cpus.len().min(MAX_WORKERS)) };
         self.config.workers = self.workers.or(listed).unwrap_or_else(|| self.machine.auto_workers());
     }
 
-    fn finish(self) -> Config {
+    pub fn finish(self) -> Config {
         let auth = match self.tokens_file {
             Some(path) if self.tokens => AuthMode::Tokens(path),
             _ => AuthMode::None,
@@ -155,7 +131,7 @@ pub(super) fn auth(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
 }
 
 pub(super) fn tokens_file(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
-    draft.tokens_file = Some(path(text)?);
+    draft.tokens_file = Some(secret_path(draft, text)?);
     Ok(())
 }
 
@@ -194,20 +170,35 @@ pub(super) fn log(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
 }
 
 /// Parses one setting. The error is what would be accepted.
-fn apply(setting: &Setting, draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
-    match setting.kind {
-        Kind::Number { min, max, set, .. } => match digits(text).filter(|n| (min..=max).contains(n)) {
-            Some(n) => {
-                set(&mut draft.config, n);
-                Ok(())
+pub(super) fn apply(setting: &Setting, draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    match &setting.kind {
+        Kind::Number { field, .. } => {
+            let n = number(setting, text)?;
+            match field {
+                Field::Server { set, .. } => set(&mut draft.config, n),
+                Field::Core { set, .. } => set(&mut draft.config.core, n),
             }
-            None => Err(setting.accepted()),
-        },
-        Kind::Text { form, set } => set(draft, text).map_err(|detail| match detail.as_str() {
-            "" => form.to_owned(),
+            Ok(())
+        }
+        Kind::Text { form, set, .. } => set(draft, text).map_err(|detail| match detail.as_str() {
+            "" => (*form).to_owned(),
             detail => format!("{form}, but {detail}"),
         }),
     }
+}
+
+/// Parses what `worker` alone is given. The settings for every worker have been applied before.
+pub(super) fn apply_to_core(setting: &Setting, draft: &mut Draft<'_>, worker: usize, text: &str) -> Result<(), String> {
+    let Kind::Number { field: Field::Core { set, .. }, .. } = &setting.kind else { return Err(String::new()) };
+    let n = number(setting, text)?;
+    let every = &draft.config.core;
+    set(draft.config.cores.entry(worker).or_insert_with(|| every.clone()), n);
+    Ok(())
+}
+
+fn number(setting: &Setting, text: &str) -> Result<u64, String> {
+    let Kind::Number { min, max, .. } = setting.kind else { return Err(setting.accepted()) };
+    digits(text).filter(|n| (min..=max).contains(n)).ok_or_else(|| setting.accepted())
 }
 
 fn choice(text: &str, yes: &str, no: &str) -> Result<bool, String> {
@@ -218,84 +209,30 @@ fn path(text: &str) -> Result<PathBuf, String> {
     if text.contains('\0') { Err("a path holds no NUL".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
-fn address_port_fixed(address: SocketAddr) -> bool {
+/// A path of a secret: as it stands, or `credential:NAME` for what systemd's `LoadCredential=` brings
+/// (systemd.exec(5), `$CREDENTIALS_DIRECTORY`).
+pub(super) fn secret_path(draft: &Draft<'_>, text: &str) -> Result<PathBuf, String> {
+    let Some(name) = text.strip_prefix("credential:") else { return path(text) };
+    let plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
+    if !plain {
+        return Err("credential: is to be followed by a credential's name".to_owned());
+    }
+    match draft.credentials {
+        Some(dir) => Ok(dir.join(name)),
+        None => Err("systemd gives this process no credentials ($CREDENTIALS_DIRECTORY is not set)".to_owned()),
+    }
+}
+
+pub(super) fn show_path(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| path.display().to_string())
+}
+
+pub(super) fn address_port_fixed(address: SocketAddr) -> bool {
     address.port() != 0
 }
 
-/// How settings go together. A rule is skipped when one of its settings could not be parsed.
-struct Cross<'a> {
-    given: &'a [Option<String>],
-    failed: &'a [SettingError],
-    draft: &'a Draft<'a>,
-    found: Vec<SettingError>,
-}
-
-impl Cross<'_> {
-    fn check(mut self) -> Vec<SettingError> {
-        let draft = self.draft;
-        let c = &draft.config;
-        const LOW: &str = "TIDEGATE_OUTBOUND_LOW";
-        const HIGH: &str = "TIDEGATE_OUTBOUND_HIGH";
-        const MAX: &str = "TIDEGATE_OUTBOUND_MAX";
-        let tokens = draft.tokens;
-        let file = draft.tokens_file.is_some();
-        let open = c.listen.iter().any(|a| !a.ip().to_canonical().is_loopback());
-        let plan = c.drain_announce + c.drain_notice;
-        self.rule(&[HIGH, LOW], c.outbound_low < c.outbound_high, "TIDEGATE_OUTBOUND_LOW below TIDEGATE_OUTBOUND_HIGH");
-        self.rule(&[MAX, HIGH], c.outbound_high < c.outbound_max, "TIDEGATE_OUTBOUND_HIGH below TIDEGATE_OUTBOUND_MAX");
-        self.rule(
-            &[MAX, "TIDEGATE_MAX_PAYLOAD"],
-            c.outbound_max >= c.max_payload + HEADER_LEN,
-            "TIDEGATE_OUTBOUND_MAX to hold a frame of TIDEGATE_MAX_PAYLOAD and its 9-byte header",
-        );
-        self.rule(
-            &["TIDEGATE_DRAIN_TIMEOUT_MS", "TIDEGATE_DRAIN_ANNOUNCE_MS", "TIDEGATE_DRAIN_NOTICE_MS"],
-            plan < c.drain_timeout,
-            "TIDEGATE_DRAIN_ANNOUNCE_MS and TIDEGATE_DRAIN_NOTICE_MS together below TIDEGATE_DRAIN_TIMEOUT_MS",
-        );
-        self.rule(
-            &["TIDEGATE_AUTH", "TIDEGATE_TOKENS_FILE"],
-            !tokens || file,
-            "TIDEGATE_TOKENS_FILE to be set with TIDEGATE_AUTH=tokens",
-        );
-        self.rule(
-            &["TIDEGATE_TOKENS_FILE", "TIDEGATE_AUTH"],
-            !file || tokens,
-            "TIDEGATE_AUTH=tokens with TIDEGATE_TOKENS_FILE: without it the file is not used and everybody gets in",
-        );
-        self.rule(
-            &["TIDEGATE_LISTEN", "TIDEGATE_AUTH", "TIDEGATE_INSECURE"],
-            tokens || c.insecure || !open,
-            "loopback addresses only, because TIDEGATE_AUTH=none lets everybody in; use TIDEGATE_AUTH=tokens, or \
-             TIDEGATE_INSECURE=yes to listen all the same",
-        );
-        let clash = c.admin.is_some_and(|admin| address_port_fixed(admin) && c.listen.contains(&admin));
-        self.rule(&["TIDEGATE_ADMIN", "TIDEGATE_LISTEN"], !clash, "TIDEGATE_ADMIN to differ from TIDEGATE_LISTEN");
-        self.found
-    }
-
-    /// Where a rule is broken, blames the first of its settings that the operator gave.
-    fn rule(&mut self, settings: &[&'static str], holds: bool, expected: &str) {
-        if holds || self.failed.iter().any(|error| settings.contains(&error.variable)) {
-            return;
-        }
-        let texts = |name: &&str| {
-            let at = SETTINGS.iter().position(|setting| setting.env == *name)?;
-            Some((&SETTINGS[at], self.given[at].as_deref()))
-        };
-        let known: Vec<_> = settings.iter().filter_map(texts).collect();
-        let Some((blamed, text)) = known.iter().find(|(_, text)| text.is_some()).or(known.first()) else { return };
-        let others = known.iter().filter(|(setting, _)| setting.env != blamed.env);
-        let others: Vec<String> = others
-            .map(|(setting, text)| format!("{}={}", setting.env, quote(&redact(text.unwrap_or(setting.default)))))
-            .collect();
-        let expected = format!("{expected} (now {})", others.join(", "));
-        self.found.push(SettingError::new(blamed, text.unwrap_or(blamed.default), expected));
-    }
-}
-
 /// Quoted, with control characters escaped, and no longer than a person reads.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     const SHOWN: usize = 200;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
@@ -304,7 +241,7 @@ fn quote(text: &str) -> String {
 }
 
 /// Hides what looks like a token.
-fn redact(text: &str) -> String {
+pub(super) fn redact(text: &str) -> String {
     const PREFIX: &str = super::TOKEN_PREFIX;
     let mut shown = String::new();
     let mut rest = text;

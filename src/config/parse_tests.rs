@@ -1,16 +1,15 @@
 //! What parsing settings promises.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{SETTINGS, Settings};
 
 fn parse(settings: &[(&str, &str)]) -> Result<Config, Vec<SettingError>> {
-    let settings: HashMap<_, _> = settings.iter().copied().collect();
     let machine = Machine { cpus: vec![0, 1, 2, 3], parallelism: 4 };
-    Config::from_settings_on(&machine, |name| settings.get(name).map(|text| (*text).to_owned()))
+    settings.iter().copied().collect::<Settings>().config_on(&machine)
 }
 
 fn error(settings: &[(&str, &str)]) -> String {
@@ -21,7 +20,7 @@ fn error(settings: &[(&str, &str)]) -> String {
 
 #[test]
 fn every_number_is_taken_within_its_bounds_and_refused_beyond() {
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let Kind::Number { min, max, .. } = setting.kind else { continue };
         for inside in [min, max] {
             let errors = parse(&[(setting.env, &inside.to_string())]).err().unwrap_or_default();
@@ -30,7 +29,7 @@ fn every_number_is_taken_within_its_bounds_and_refused_beyond() {
         }
         for outside in [min.wrapping_sub(1), max + 1] {
             let errors = parse(&[(setting.env, &outside.to_string())]).unwrap_err();
-            assert_eq!((errors[0].variable, &errors[0].expected), (setting.env, &setting.accepted()));
+            assert_eq!((errors[0].variable.as_str(), &errors[0].expected), (setting.env, &setting.accepted()));
         }
     }
 }
@@ -197,7 +196,7 @@ fn names_are_printable_and_free_of_spaces() {
 #[test]
 fn a_token_put_where_it_does_not_belong_is_not_shown() {
     let (token, _) = crate::auth::generate_token("me").unwrap();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let value = format!("x{token},{token}");
         let errors = parse(&[(setting.env, &value)]).err().unwrap_or_default();
         let shown = format!("{errors:?} {}", errors.iter().map(ToString::to_string).collect::<String>());
@@ -226,10 +225,10 @@ fn texts() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_text_for_any_setting_is_taken_or_refused_by_name(at in 0..SETTINGS.len(), text in texts()) {
-        let setting = &SETTINGS[at];
+        let setting = SETTINGS[at];
         if let Err(errors) = parse(&[(setting.env, &text)]) {
             for error in errors {
-                prop_assert_eq!(error.variable, setting.env);
+                prop_assert_eq!(&error.variable, setting.env);
                 prop_assert_eq!(&error.value, &redact(&text));
                 let named = error.to_string().starts_with(&format!("{}={}", setting.env, quote(&redact(&text))));
                 prop_assert!(named, "{}", error);

@@ -152,8 +152,9 @@ pub struct Rules {
     pub buffer_bytes: usize,
 }
 
-impl From<&Config> for Rules {
-    fn from(config: &Config) -> Rules {
+impl Rules {
+    /// The rules on one worker.
+    pub fn of(config: &Config, worker: usize) -> Rules {
         let ms = |d: Duration| d.as_millis().min(u128::from(MAX_TIMER_MS)) as u32;
         Rules {
             auth_timeout_ms: ms(config.auth_timeout),
@@ -168,12 +169,10 @@ impl From<&Config> for Rules {
             outbound_high: config.outbound_high,
             outbound_low: config.outbound_low,
             outbound_max: config.outbound_max,
-            buffer_bytes: config.core_buffer_bytes,
+            buffer_bytes: config.core(worker).buffer_bytes,
         }
     }
-}
 
-impl Rules {
     /// The interval a client gets for the one that it wishes.
     fn grant_heartbeat(&self, wish_ms: Option<u32>) -> u32 {
         match wish_ms {

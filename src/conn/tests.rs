@@ -97,7 +97,7 @@ impl Bench {
     fn new() -> Bench {
         Bench {
             conn: Connection::new(Millis(0)),
-            rules: Rules::from(&Config::default()),
+            rules: Rules::of(&Config::default(), 0),
             stats: WorkerStats::default(),
             buffers: Buffers::new(),
             out: Vec::new(),

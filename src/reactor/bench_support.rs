@@ -57,15 +57,15 @@ impl Worker {
     /// The system gives no poll, or the configuration's tokens file can't be used.
     pub fn new(config: &Config, router: Router) -> Result<Worker, Box<dyn Error>> {
         let poll = Poll::new()?;
-        let (mailbox, inbox) = mailbox(config.core_mailbox, Waker::new(poll.registry(), WAKER)?);
+        let (mailbox, inbox) = mailbox(config.core.mailbox, Waker::new(poll.registry(), WAKER)?);
         let stats = Arc::new(WorkerStats::default());
         let ids = IdKey::new();
         let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
         let ttl_s = config.session_ttl.as_secs() as u32;
-        let limits = SessionLimits { sessions: config.core_max_sessions, state, ttl_s };
+        let limits = SessionLimits { sessions: config.core.max_sessions, state, ttl_s };
         let sessions = Sessions::new(0, ids.clone(), limits);
         Ok(Worker {
-            hub: Hub::new(0, sessions, ids, vec![mailbox], config.core_max_pending, Arc::clone(&stats)),
+            hub: Hub::new(0, sessions, ids, vec![mailbox], config.core.max_pending, Arc::clone(&stats)),
             services: Services {
                 router: Arc::new(router),
                 pool: Pool::start(0, 1)?.sender(),
@@ -73,7 +73,7 @@ impl Worker {
                 cut: CutFlag::default(),
             },
             inbox,
-            wire: Wire { rules: Rules::from(config), stats, buffers: Buffers::new(), out: Vec::new() },
+            wire: Wire { rules: Rules::of(config, 0), stats, buffers: Buffers::new(), out: Vec::new() },
             next_slot: 0,
             _poll: poll,
         })

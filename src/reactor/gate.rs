@@ -9,7 +9,7 @@ use super::listener::{Accepted, Listener};
 use super::tick::{Reactor, Slot};
 use super::token::{self, ConnToken};
 use super::transport::Transport;
-use crate::config::Config;
+use crate::config::Core;
 use crate::conn::{Connection, Millis};
 use crate::limits::{ACCEPT_PAUSE_MS, REFUSAL_SLOTS};
 
@@ -24,7 +24,7 @@ pub struct Gate {
 
 impl Gate {
     /// Registers the listeners.
-    pub fn new(poll: &Poll, listeners: Vec<std::net::TcpListener>, config: &Config) -> io::Result<Gate> {
+    pub fn new(poll: &Poll, listeners: Vec<std::net::TcpListener>, core: &Core) -> io::Result<Gate> {
         let mut registered = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {
             let mut listener = Listener::new(listener);
@@ -34,8 +34,8 @@ impl Gate {
         Ok(Gate {
             listeners: registered,
             paused_until: None,
-            max_connections: config.core_max_connections,
-            batch: config.core_accept_batch,
+            max_connections: core.max_connections,
+            batch: core.accept_batch,
         })
     }
 

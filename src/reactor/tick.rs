@@ -116,12 +116,14 @@ impl Reactor {
     /// Puts a worker together; registers listeners and signals.
     pub fn new(config: &Config, parts: Parts) -> io::Result<Reactor> {
         let Parts { poll, listeners, mut signals, hub, inbox, services } = parts;
-        let gate = Gate::new(&poll, listeners, config)?;
+        let worker = usize::from(hub.worker);
+        let core = config.core(worker);
+        let gate = Gate::new(&poll, listeners, core)?;
         if let Some(signals) = &mut signals {
             poll.registry().register(signals, token::SIGNALS, Interest::READABLE)?;
         }
         let stats = Arc::clone(&hub.stats);
-        let slots = config.core_max_connections + REFUSAL_SLOTS;
+        let slots = core.max_connections + REFUSAL_SLOTS;
         Ok(Reactor {
             poll,
             signals,
@@ -132,7 +134,7 @@ impl Reactor {
             hub,
             services,
             wire: Wire {
-                rules: Rules::from(config),
+                rules: Rules::of(config, worker),
                 stats,
                 buffers: Buffers::new(),
                 out: Vec::with_capacity(SEND_SCRATCH),
@@ -142,7 +144,7 @@ impl Reactor {
             deadlines: Deadlines::with_capacity(slots),
             run_queue: VecDeque::new(),
             dirty: Vec::new(),
-            read_budget: config.core_read_budget,
+            read_budget: core.read_budget,
             draining: false,
             leaving: 0,
             delivering: HashMap::new(),

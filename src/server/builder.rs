@@ -240,10 +240,10 @@ struct Assembly {
 impl Assembly {
     fn new(config: &Config, signals: bool) -> std::io::Result<Assembly> {
         let mut assembly = Assembly { polls: Vec::new(), mailboxes: Vec::new(), stats: Vec::new() };
-        for _ in 0..config.workers {
+        for worker in 0..config.workers {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), reactor::WAKER)?;
-            let (mailbox, inbox) = reactor::mailbox(config.core_mailbox, waker);
+            let (mailbox, inbox) = reactor::mailbox(config.core(worker).mailbox, waker);
             let signals = signals.then(|| Signals::new([SIGTERM, SIGINT])).transpose()?;
             assembly.polls.push((poll, inbox, signals));
             assembly.mailboxes.push(mailbox);
@@ -263,16 +263,17 @@ impl Assembly {
         let ids = IdKey::new();
         let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
         let ttl_s = config.session_ttl.as_secs().min(u64::from(u32::MAX)) as u32;
-        let limits = SessionLimits { sessions: config.core_max_sessions, state, ttl_s };
         let polls = std::mem::take(&mut self.polls);
         let mut workers = Vec::with_capacity(config.workers);
         for (index, ((poll, inbox, signals), listeners)) in polls.into_iter().zip(listeners).enumerate() {
+            let core = config.core(index);
+            let limits = SessionLimits { sessions: core.max_sessions, state, ttl_s };
             let hub = Hub::new(
                 index as u16,
                 Sessions::new(index as u16, ids.clone(), limits),
                 ids.clone(),
                 self.mailboxes.clone(),
-                config.core_max_pending,
+                core.max_pending,
                 Arc::clone(&self.stats[index]),
             );
             let parts = Parts { poll, listeners, signals, hub, inbox, services: services.clone() };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tidegate::config::Config;
+use tidegate::config::{Config, Core};
 use tidegate::proto::{Command, ErrorCode, ErrorReply, GoAwayReason, GoAwayStage, MAX_BODY};
 
 use crate::support::{Client, Got, Latch, PATIENCE, Process, config, frame, pour, start, sum, until};
@@ -67,7 +67,7 @@ fn neighbours_replies_keep_flowing_while_one_connection_pours_megabytes() {
     const ROUND_TRIPS: u64 = 25;
     const POURED: u64 = 64 << 20;
     const QUICKLY: u64 = 1_000 * 60_009;
-    let config = Config { workers: 1, core_read_budget: 64 * 1024, ..config() };
+    let config = Config { workers: 1, core: Core { read_budget: 64 * 1024, ..Core::default() }, ..config() };
     // Some work for each request, so that the server and not the client is the one to wait for.
     let (server, address) = start(config, |b| {
         b.route(0x20, |request, responder| {
@@ -124,7 +124,8 @@ fn neighbours_replies_keep_flowing_while_one_connection_pours_megabytes() {
 
 #[test]
 fn connections_over_the_cores_limit_are_told_and_closed_in_good_order_until_others_leave() {
-    let (server, address) = start(Config { workers: 1, core_max_connections: 3, ..config() }, |b| b);
+    let (server, address) =
+        start(Config { workers: 1, core: Core { max_connections: 3, ..Core::default() }, ..config() }, |b| b);
     let mut served: Vec<Client> = (0..3).map(|_| Client::ready(address).0).collect();
     for _ in 0..5 {
         let mut refused = Client::connect(address);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use tidegate::config::Config;
+use tidegate::config::{Config, Core};
 use tidegate::proto::{Command, ErrorCode, Fallback, Trace, Version, extension_type as ty};
 use tidegate::server::{Server, StartError};
 use tidegate::service::{Deferred, Failure};
@@ -109,7 +109,7 @@ fn a_full_pool_is_overloaded_with_a_time_to_retry_after() {
 fn a_worker_with_all_the_requests_in_flight_it_may_have_is_overloaded() {
     let (sender, receiver) = mpsc::channel::<Deferred>();
     let sender = Mutex::new(sender);
-    let config = Config { workers: 1, core_max_pending: 2, ..config() };
+    let config = Config { workers: 1, core: Core { max_pending: 2, ..Core::default() }, ..config() };
     let (_server, address) = start(config, |b| {
         b.route(0x20, move |_, responder| {
             if let Some(deferred) = responder.defer() {

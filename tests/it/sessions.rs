@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tidegate::config::{AuthMode, Config};
+use tidegate::config::{AuthMode, Config, Core};
 use tidegate::proto::message::session_put_payload;
 use tidegate::proto::{Command, ErrorCode, ErrorReply, GoAwayReason, GoAwayStage, SessionId};
 use tidegate::server::Server;
@@ -231,7 +231,8 @@ fn ids_are_unique_and_every_byte_of_them_varies() {
 
 #[test]
 fn a_full_table_forgets_sessions_without_state_and_refuses_when_there_are_none() {
-    let (server, address) = start(Config { workers: 1, core_max_sessions: 2, ..config() }, |b| b);
+    let (server, address) =
+        start(Config { workers: 1, core: Core { max_sessions: 2, ..Core::default() }, ..config() }, |b| b);
     let (mut first, ready) = Client::ready(address);
     put(&mut first, b"k", b"v");
     let (second, _) = Client::ready(address);

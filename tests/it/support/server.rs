@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tidegate::config::Config;
+use tidegate::config::{Config, Core};
 use tidegate::server::{Builder, Server};
 use tidegate::stats::{Counter, WorkerStats};
 
@@ -16,7 +16,7 @@ pub fn config() -> Config {
         admin: None,
         workers: 2,
         pool_threads: 4,
-        core_max_connections: 1_000,
+        core: Core { max_connections: 1_000, ..Core::default() },
         drain_notice: Duration::from_millis(50),
         drain_timeout: Duration::from_secs(15),
         ..Config::default()

@@ -1,0 +1,78 @@
+//! How settings go together.
+
+use super::parse::{Draft, SettingError, address_port_fixed, quote, redact};
+use super::settings::Settings;
+use super::table::{SETTINGS, Setting};
+use crate::proto::HEADER_LEN;
+
+/// The rules between settings. A rule is skipped when one of its settings could not be parsed.
+pub(super) struct Cross<'a> {
+    pub given: &'a Settings,
+    pub failed: &'a [SettingError],
+    pub draft: &'a Draft<'a>,
+    pub found: Vec<SettingError>,
+}
+
+impl Cross<'_> {
+    /// The rules that are broken.
+    pub fn check(mut self) -> Vec<SettingError> {
+        let draft = self.draft;
+        let c = &draft.config;
+        const LOW: &str = "TIDEGATE_OUTBOUND_LOW";
+        const HIGH: &str = "TIDEGATE_OUTBOUND_HIGH";
+        const MAX: &str = "TIDEGATE_OUTBOUND_MAX";
+        let tokens = draft.tokens;
+        let file = draft.tokens_file.is_some();
+        let open = c.listen.iter().any(|a| !a.ip().to_canonical().is_loopback());
+        let plan = c.drain_announce + c.drain_notice;
+        self.rule(&[HIGH, LOW], c.outbound_low < c.outbound_high, "TIDEGATE_OUTBOUND_LOW below TIDEGATE_OUTBOUND_HIGH");
+        self.rule(&[MAX, HIGH], c.outbound_high < c.outbound_max, "TIDEGATE_OUTBOUND_HIGH below TIDEGATE_OUTBOUND_MAX");
+        self.rule(
+            &[MAX, "TIDEGATE_MAX_PAYLOAD"],
+            c.outbound_max >= c.max_payload + HEADER_LEN,
+            "TIDEGATE_OUTBOUND_MAX to hold a frame of TIDEGATE_MAX_PAYLOAD and its 9-byte header",
+        );
+        self.rule(
+            &["TIDEGATE_DRAIN_TIMEOUT_MS", "TIDEGATE_DRAIN_ANNOUNCE_MS", "TIDEGATE_DRAIN_NOTICE_MS"],
+            plan < c.drain_timeout,
+            "TIDEGATE_DRAIN_ANNOUNCE_MS and TIDEGATE_DRAIN_NOTICE_MS together below TIDEGATE_DRAIN_TIMEOUT_MS",
+        );
+        self.rule(
+            &["TIDEGATE_AUTH", "TIDEGATE_TOKENS_FILE"],
+            !tokens || file,
+            "TIDEGATE_TOKENS_FILE to be set with TIDEGATE_AUTH=tokens",
+        );
+        self.rule(
+            &["TIDEGATE_TOKENS_FILE", "TIDEGATE_AUTH"],
+            !file || tokens,
+            "TIDEGATE_AUTH=tokens with TIDEGATE_TOKENS_FILE: without it the file is not used and everybody gets in",
+        );
+        self.rule(
+            &["TIDEGATE_LISTEN", "TIDEGATE_AUTH", "TIDEGATE_INSECURE"],
+            tokens || c.insecure || !open,
+            "loopback addresses only, because TIDEGATE_AUTH=none lets everybody in; use TIDEGATE_AUTH=tokens, or \
+             TIDEGATE_INSECURE=yes to listen all the same",
+        );
+        let clash = c.admin.is_some_and(|admin| address_port_fixed(admin) && c.listen.contains(&admin));
+        self.rule(&["TIDEGATE_ADMIN", "TIDEGATE_LISTEN"], !clash, "TIDEGATE_ADMIN to differ from TIDEGATE_LISTEN");
+        self.found
+    }
+
+    /// Where a rule is broken, blames the first of its settings that the operator gave.
+    fn rule(&mut self, settings: &[&'static str], holds: bool, expected: &str) {
+        if holds || self.failed.iter().any(|error| settings.contains(&error.variable.as_str())) {
+            return;
+        }
+        let known = settings.iter().filter_map(|name| SETTINGS.iter().find(|setting| setting.env == *name));
+        let known: Vec<(&Setting, Option<&str>)> = known.map(|s| (*s, self.given.text(s.env))).collect();
+        let Some((blamed, text)) = known.iter().find(|(_, text)| text.is_some()).or(known.first()) else { return };
+        let others = known.iter().filter(|(setting, _)| setting.env != blamed.env);
+        let others: Vec<String> = others
+            .map(|(setting, text)| format!("{}={}", setting.env, quote(&redact(text.unwrap_or(setting.default)))))
+            .collect();
+        let expected = format!("{expected} (now {})", others.join(", "));
+        let mut error = SettingError::new(blamed, text.unwrap_or(blamed.default), expected);
+        error.place = self.given.place(blamed.env);
+        self.found.push(error);
+    }
+}
