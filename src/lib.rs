@@ -34,6 +34,7 @@
 //! | [`reactor`] | SHELL: the worker's loop |
 //! | [`server`] | CONTROL: supervisor, drain, ledger, audit log |
 //! | [`stats`] | each worker's counters |
+//! | [`build`] | which build this is |
 //! | [`client`] | blocking client: heartbeats, reconnects, GOAWAY obeyed |
 //! | `load` | load generator: every reply checked, every request accounted for (cargo feature `load`) |
 //!
@@ -78,6 +79,7 @@ struct Readme;
 #[cfg(feature = "admin")]
 pub mod admin;
 pub mod auth;
+pub mod build;
 pub mod client;
 pub mod config;
 pub mod conn;

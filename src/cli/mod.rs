@@ -3,6 +3,7 @@
 mod call;
 #[cfg(feature = "load")]
 mod load;
+mod manual;
 mod secret;
 mod serve;
 mod token;
@@ -36,6 +37,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Iterator<Item = (
             Ok(args) => call::run(args),
             Err(error) => usage(&error),
         },
+        Some(("completions", matches)) => manual::completions(command(), matches),
+        Some(("man", matches)) => manual::man(command(), matches),
         #[cfg(feature = "load")]
         Some(("load", matches)) => match load::LoadArgs::from_arg_matches(matches) {
             Ok(args) => load::run(&args),
@@ -49,7 +52,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Iterator<Item = (
 
 fn command() -> Command {
     let command = Command::new("tidegate")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(tidegate::build::VERSION)
+        .long_version(tidegate::build::describe())
         .about("A gateway for very many long-lived connections that can be restarted at noon and proves that nothing was lost")
         .after_help("Exit codes: 0 clean, 1 failed at run time, 2 wrong configuration or usage, 3 something was cut.")
         .subcommand_required(true)
@@ -64,7 +68,9 @@ fn command() -> Command {
                      TIDEGATE_TOKENS_FILE. The token is kept nowhere: it can't be printed again.",
                 )
                 .arg(Arg::new("PRINCIPAL").required(true).help("Whom the token speaks for: a name without spaces")),
-        );
+        )
+        .subcommand(manual::completions_command())
+        .subcommand(manual::man_command());
     #[cfg(feature = "load")]
     let command = command
         .subcommand(load::LoadArgs::augment_args(

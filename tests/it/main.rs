@@ -8,6 +8,7 @@ mod load;
 mod process;
 mod protocol;
 mod restart;
+mod service;
 mod services;
 mod sessions;
 mod sim;
