@@ -78,7 +78,7 @@ pub fn run(matches: &ArgMatches, env: impl Iterator<Item = (OsString, OsString)>
     }
     start_logging(&config);
     raise_descriptor_limit();
-    run_server(config)
+    run_server(config, sources)
 }
 
 /// Where this process' settings come from. The file is read again at each reload; the environment and
@@ -106,6 +106,12 @@ impl Sources {
         }
     }
 
+    /// Everything checked; the error has a line for all that is wrong.
+    fn config(&self) -> Result<Config, Vec<String>> {
+        let settings = self.settings().map_err(|error| vec![error])?;
+        settings.config().map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
     /// All of them, the strongest last.
     fn settings(&self) -> Result<Settings, String> {
         let mut settings = Settings::default();
@@ -119,10 +125,10 @@ impl Sources {
 }
 
 /// Runs the server, prints its ledger, and gives its exit code.
-fn run_server(config: Config) -> ExitCode {
+fn run_server(config: Config, sources: Sources) -> ExitCode {
     let kept = config.data_dir.is_some();
     let auth = config.auth.clone();
-    let server = match Server::builder().config(config).signals(true).start() {
+    let server = match Server::builder().config(config).signals(true).reload_from(move || sources.config()).start() {
         Ok(server) => server,
         Err(error @ StartError::Config(_)) => {
             super::complain(&error);

@@ -86,6 +86,8 @@ pub struct Config {
     pub drain_announce: Duration,
     /// `TIDEGATE_DRAIN_NOTICE_MS`: from GOAWAY's notice to its final stage.
     pub drain_notice: Duration,
+    /// `TIDEGATE_WATCH_MS`: how often files of secrets are looked at for a change; zero: never.
+    pub watch: Duration,
     /// `TIDEGATE_LOG`: the log filter.
     pub log: String,
 }
@@ -128,6 +130,12 @@ impl AuthMode {
 }
 
 impl Config {
+    /// Files, and directories of files, that hold secrets or digests of them: what is read again when
+    /// it changes.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        self.auth.tokens_file().into_iter().map(Path::to_owned).collect()
+    }
+
     /// What `worker` may have.
     pub fn core(&self, worker: usize) -> &Core {
         self.cores.get(&worker).unwrap_or(&self.core)
@@ -167,6 +175,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(25),
             drain_announce: Duration::ZERO,
             drain_notice: Duration::from_secs(1),
+            watch: Duration::from_secs(5),
             log: "info".to_owned(),
         }
     }

@@ -39,6 +39,11 @@ impl Gate {
         })
     }
 
+    /// How many are accepted in one tick, from now on.
+    pub fn set_batch(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
     /// An edge: this listener has connections.
     pub fn ready(&mut self, index: usize) {
         if let Some((_, ready)) = self.listeners.get_mut(index) {

@@ -10,6 +10,7 @@
 //! | `pending` | requests in flight |
 //! | `deadlines` | all timers of the worker |
 //! | `transport`, `outq` | the stream under a connection |
+//! | `live` | what may change while it runs |
 //! | `leave` | what a drain asks for |
 //! | `token` | names of event sources |
 //! | `bench_support` | what micro benchmarks reach of all this |
@@ -23,6 +24,7 @@ mod leave;
 #[cfg(test)]
 mod linger_tests;
 mod listener;
+mod live;
 mod mail;
 mod mailbox;
 mod outq;
@@ -37,6 +39,7 @@ pub use deadlines::Deadlines;
 pub(crate) use hub::Hub;
 pub(crate) use leave::CutConnection;
 pub(crate) use listener::bind;
+pub(crate) use live::{Live, LiveCell};
 pub(crate) use mailbox::{Inbox, Letter, Mailbox, mailbox};
 pub(crate) use serve::Services;
 pub(crate) use tick::{Parts, Reactor};

@@ -13,6 +13,7 @@ use super::deadlines::Deadlines;
 use super::gate::Gate;
 use super::hub::{Hub, SessionRef};
 use super::leave::CutConnection;
+use super::live::{Live, LiveCell};
 use super::mailbox::Inbox;
 use super::serve::Services;
 use super::token::{self, ConnToken, Source};
@@ -40,6 +41,9 @@ pub struct Reactor {
     pub(super) hub: Hub,
     pub(super) services: Services,
     pub(super) wire: Wire,
+    live: Arc<LiveCell>,
+    /// The version of `live` that this worker goes by.
+    adopted: u64,
     pub(super) scratch: Vec<u8>,
     pub(super) inbox: Inbox,
     pub(super) deadlines: Deadlines,
@@ -110,12 +114,14 @@ pub struct Parts {
     pub inbox: Inbox,
     /// What all workers share.
     pub services: Services,
+    /// What all workers share, and may be given anew.
+    pub live: Arc<LiveCell>,
 }
 
 impl Reactor {
     /// Puts a worker together; registers listeners and signals.
     pub fn new(config: &Config, parts: Parts) -> io::Result<Reactor> {
-        let Parts { poll, listeners, mut signals, hub, inbox, services } = parts;
+        let Parts { poll, listeners, mut signals, hub, inbox, services, live } = parts;
         let worker = usize::from(hub.worker);
         let core = config.core(worker);
         let gate = Gate::new(&poll, listeners, core)?;
@@ -139,6 +145,8 @@ impl Reactor {
                 buffers: Buffers::new(),
                 out: Vec::with_capacity(SEND_SCRATCH),
             },
+            live,
+            adopted: 0,
             scratch: vec![0; READ_SCRATCH],
             inbox,
             deadlines: Deadlines::with_capacity(slots),
@@ -165,6 +173,7 @@ impl Reactor {
         }
         self.read_clock();
         self.wire.stats.ticks.add(1);
+        self.adopt_newer();
         let queued = self.run_queue.len();
         for event in events.iter() {
             match token::source(event.token()) {
@@ -196,6 +205,20 @@ impl Reactor {
         self.mail_left = true;
         self.signalled = true;
         self.gate.all_ready();
+    }
+
+    /// Takes over what may change while connections are open. What a connection was promised (its
+    /// heartbeat, its largest payload, its session's time to live) stays as it was told.
+    ///
+    /// Before anything else in a tick: whoever connects after a reload meets what it brought.
+    fn adopt_newer(&mut self) {
+        let Some(Live { config, auth }) = self.live.newer(&mut self.adopted) else { return };
+        let worker = usize::from(self.hub.worker);
+        let core = config.core(worker);
+        self.wire.rules = Rules::of(&config, worker);
+        self.read_budget = core.read_budget;
+        self.gate.set_batch(core.accept_batch);
+        self.services.auth = auth;
     }
 
     /// Room for the events of one poll.

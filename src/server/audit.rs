@@ -1,4 +1,4 @@
-//! The audit log: one fsynced JSON line for each start, shutdown and worker's panic.
+//! The audit log: one fsynced JSON line for each start, shutdown, worker's panic, and for what an operator did.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -111,7 +111,17 @@ impl AuditLog {
         self.append(&Line { worker: Some(worker), message: Some(message), ..self.line("worker_panic", "panic") })
     }
 
-    fn append(&self, line: &Line<'_>) -> Result<(), AuditError> {
+    /// Records something else that an operator may have to answer for: `details` gives the line's own
+    /// fields. It may be neither a `start` nor a `shutdown`.
+    ///
+    /// # Errors
+    /// The line can't be written, or not be brought to the disk.
+    pub fn record(&self, event_type: &str, reason: &str, details: &impl Serialize) -> Result<(), AuditError> {
+        debug_assert!(!matches!(event_type, "start" | "shutdown"), "these have methods of their own");
+        self.append(&Detailed { line: self.line(event_type, reason), details })
+    }
+
+    fn append(&self, line: &impl Serialize) -> Result<(), AuditError> {
         match &self.file {
             Some(file) => file.lock().unwrap_or_else(PoisonError::into_inner).append(line),
             None => Ok(()),
@@ -198,8 +208,16 @@ struct Line<'a> {
     ledger: Option<&'a Ledger>,
 }
 
+#[derive(Serialize)]
+struct Detailed<'a, D: Serialize> {
+    #[serde(flatten)]
+    line: Line<'a>,
+    #[serde(flatten)]
+    details: &'a D,
+}
+
 impl LogFile {
-    fn append(&mut self, line: &Line<'_>) -> Result<(), AuditError> {
+    fn append(&mut self, line: &impl Serialize) -> Result<(), AuditError> {
         let mut bytes = if self.torn { vec![b'\n'] } else { Vec::new() };
         let written = serde_json::to_writer(&mut bytes, line).map_err(io::Error::from).and_then(|()| {
             bytes.push(b'\n');

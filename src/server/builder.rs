@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::{Sender, unbounded};
 use mio::{Poll, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::drain::DrainRun;
 use super::plan::{Drain, Notify};
+use super::reload::{Hook, Reloader, Source};
 use super::supervisor::Supervisor;
 use super::worker::{Report, Worker};
 use super::{AuditLog, Server, Shared};
@@ -19,7 +20,7 @@ use crate::auth::Authenticator;
 use crate::config::{AuthMode, Config};
 use crate::limits::MAX_WORKERS;
 use crate::proto::Command;
-use crate::reactor::{self, Hub, Inbox, MAX_LISTENERS, Mailbox, Parts, Reactor, Services};
+use crate::reactor::{self, Hub, Inbox, Live, LiveCell, MAX_LISTENERS, Mailbox, Parts, Reactor, Services};
 use crate::service::{CutFlag, Handler, Place, Pool, Request, Responder, RouteError, Router};
 use crate::session::{IdKey, SessionLimits, Sessions, StateLimits};
 use crate::stats::WorkerStats;
@@ -43,12 +44,20 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Puts a server together.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Builder {
     config: Config,
     router: Router,
     signals: bool,
     errors: Vec<RouteError>,
+    source: Option<Source>,
+    hooks: Vec<Hook>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).field("router", &self.router).finish_non_exhaustive()
+    }
 }
 
 impl Builder {
@@ -59,7 +68,22 @@ impl Builder {
         self
     }
 
-    /// Whether SIGTERM and SIGINT drain this server. Off by default: an embedding process has
+    /// Where a reload finds the configuration that is wanted by then; the error says in lines what is
+    /// wrong with it. Without, a reload reads the files again that the configuration names.
+    #[must_use]
+    pub fn reload_from(mut self, source: impl Fn() -> Result<Config, Vec<String>> + Send + 'static) -> Builder {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Is called, on the supervisor's thread, with every configuration that a reload puts into effect.
+    #[must_use]
+    pub fn on_reload(mut self, hook: impl Fn(&Config) + Send + 'static) -> Builder {
+        self.hooks.push(Box::new(hook));
+        self
+    }
+
+    /// Whether SIGTERM and SIGINT drain this server, and SIGHUP reloads it. Off by default: an embedding process has
     /// signals of its own.
     #[must_use]
     pub fn signals(mut self, on: bool) -> Builder {
@@ -108,7 +132,9 @@ impl Builder {
         }
         check(&self.config)?;
         let config = self.config;
-        let auth = Authenticator::new(&config).map_err(|e| StartError::Config(e.to_string()))?;
+        let auth = Arc::new(Authenticator::new(&config).map_err(|e| StartError::Config(e.to_string()))?);
+        let live = Live { config: Arc::new(config.clone()), auth: Arc::clone(&auth) };
+        let live = Arc::new(LiveCell::new(live));
         let audit = match &config.data_dir {
             Some(dir) => AuditLog::open(dir, &config.service_id).map_err(|e| StartError::System(e.to_string()))?,
             None => AuditLog::none(),
@@ -121,8 +147,7 @@ impl Builder {
         let system = |what: &'static str| move |e: std::io::Error| StartError::System(format!("{what}: {e}"));
         let pool = Pool::start(config.pool_threads, config.pool_queue).map_err(system("start the blocking pool"))?;
         let cut = CutFlag::default();
-        let services =
-            Services { router: Arc::new(self.router), pool: pool.sender(), auth: Arc::new(auth), cut: cut.clone() };
+        let services = Services { router: Arc::new(self.router), pool: pool.sender(), auth, cut: cut.clone() };
         let (reports, reports_in) = unbounded();
         let mut assembly = Assembly::new(&config, self.signals).map_err(system("prepare the workers"))?;
         let began = Box::new(DrainBegan(reports.clone()));
@@ -131,12 +156,13 @@ impl Builder {
             drain: Arc::clone(&drain),
             mailboxes: assembly.mailboxes.clone(),
             stats: assembly.stats.clone(),
+            reports: reports.clone(),
             lost: (0..config.workers).map(|_| AtomicBool::new(false)).collect(),
             #[cfg(feature = "admin")]
             service_id: config.service_id.clone(),
         });
         let workers =
-            assembly.workers(&config, listeners, &services, &drain, &reports).map_err(system("set up a worker"))?;
+            assembly.workers(&live, listeners, &services, &drain, &reports).map_err(system("set up a worker"))?;
         drop(services);
         match audit.start() {
             Ok(None) => {}
@@ -154,6 +180,8 @@ impl Builder {
             .map(|admin| admin.spawn(Arc::clone(&shared) as Arc<dyn crate::admin::Control>))
             .transpose()
             .map_err(|e| StartError::System(e.to_string()))?;
+        let reloader = Reloader::new(live, Arc::clone(&drain), self.source, self.hooks);
+        let hangups = if self.signals { Some(hangups(reports).map_err(system("listen for SIGHUP"))?) } else { None };
         let count = workers.len();
         let threads = workers
             .into_iter()
@@ -167,6 +195,8 @@ impl Builder {
             threads,
             pool,
             audit,
+            reloader,
+            hangups,
             is_the_process: self.signals,
             #[cfg(feature = "admin")]
             admin,
@@ -220,6 +250,20 @@ fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>),
     Ok((addresses, listeners))
 }
 
+/// Reports every SIGHUP, until the handle is closed.
+fn hangups(reports: Sender<Report>) -> std::io::Result<signal_hook::iterator::Handle> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP])?;
+    let handle = signals.handle();
+    let forward = move || {
+        for _ in &mut signals {
+            // The supervisor has ended, and so will this thread.
+            let _ = reports.send(Report::Reload("signal:SIGHUP".to_owned()));
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
+    Ok(handle)
+}
+
 #[derive(Debug)]
 struct DrainBegan(Sender<Report>);
 
@@ -254,12 +298,13 @@ impl Assembly {
 
     fn workers(
         &mut self,
-        config: &Config,
+        live: &Arc<LiveCell>,
         listeners: Vec<Vec<TcpListener>>,
         services: &Services,
         drain: &Arc<Drain>,
         reports: &Sender<Report>,
     ) -> std::io::Result<Vec<Worker>> {
+        let config = &*live.get().config;
         let ids = IdKey::new();
         let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
         let ttl_s = config.session_ttl.as_secs().min(u64::from(u32::MAX)) as u32;
@@ -276,7 +321,8 @@ impl Assembly {
                 core.max_pending,
                 Arc::clone(&self.stats[index]),
             );
-            let parts = Parts { poll, listeners, signals, hub, inbox, services: services.clone() };
+            let parts =
+                Parts { poll, listeners, signals, hub, inbox, services: services.clone(), live: Arc::clone(live) };
             workers.push(Worker {
                 index,
                 reactor: Reactor::new(config, parts)?,

@@ -21,7 +21,9 @@ mod builder;
 mod drain;
 pub mod ledger;
 mod plan;
+mod reload;
 mod supervisor;
+mod watch;
 mod worker;
 
 use std::fmt;
@@ -36,7 +38,9 @@ pub use ledger::{Cut, Ledger, PhaseDurations};
 
 use crate::reactor::{Letter, Mailbox};
 use crate::stats::WorkerStats;
+use crossbeam_channel::Sender;
 use plan::Drain;
+use worker::Report;
 
 /// A running server. Several may live in one process.
 ///
@@ -73,6 +77,7 @@ pub(crate) struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     stats: Vec<Arc<WorkerStats>>,
     lost: Vec<AtomicBool>,
+    reports: Sender<Report>,
     #[cfg(feature = "admin")]
     service_id: String,
 }
@@ -102,6 +107,12 @@ impl Server {
     /// Begins the drain, as SIGTERM does. Returns at once; asking again changes nothing.
     pub fn drain(&self) {
         self.shared.drain.begin("embedder", false);
+    }
+
+    /// Reads settings, tokens and keys again, as SIGHUP does. Returns at once; what has changed, or is
+    /// wrong, is told by the log and the audit log.
+    pub fn reload(&self) {
+        self.shared.reload("embedder");
     }
 
     /// Cuts what is left, as a second signal does. Begins the drain if it has not begun.
@@ -150,6 +161,11 @@ impl fmt::Debug for Server {
 }
 
 impl Shared {
+    fn reload(&self, reason: &str) {
+        // The supervisor has ended: nothing is left that could change.
+        let _ = self.reports.send(Report::Reload(reason.to_owned()));
+    }
+
     /// A worker will not come back.
     fn worker_is_lost(&self, index: usize) {
         if let Some(lost) = self.lost.get(index) {

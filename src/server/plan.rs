@@ -1,7 +1,7 @@
 //! One drain's plan, shared by all workers: decided once, by whoever asks first.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -30,12 +30,24 @@ impl Plan {
     }
 }
 
-/// The drain of one server: not begun, or on its plan.
-#[derive(Debug)]
-pub(crate) struct Drain {
+/// How long a drain may take, and its first phases.
+#[derive(Clone, Copy, Debug)]
+struct Times {
     announce: Duration,
     notice: Duration,
     timeout: Duration,
+}
+
+impl From<&Config> for Times {
+    fn from(config: &Config) -> Times {
+        Times { announce: config.drain_announce, notice: config.drain_notice, timeout: config.drain_timeout }
+    }
+}
+
+/// The drain of one server: not begun, or on its plan.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    times: Mutex<Times>,
     plan: OnceLock<Plan>,
     cut: CutFlag,
     /// Whether the end came by a second signal, or by an embedder's word, and not by the plan.
@@ -54,9 +66,7 @@ pub(crate) trait Notify: Send + Sync + std::fmt::Debug {
 impl Drain {
     pub fn new(config: &Config, cut: CutFlag, mailboxes: Vec<Arc<Mailbox>>, began: Box<dyn Notify>) -> Drain {
         Drain {
-            announce: config.drain_announce,
-            notice: config.drain_notice,
-            timeout: config.drain_timeout,
+            times: Mutex::new(Times::from(config)),
             plan: OnceLock::new(),
             cut,
             told_to_cut: AtomicBool::new(false),
@@ -66,23 +76,35 @@ impl Drain {
         }
     }
 
+    /// Other times, for a drain that has not begun.
+    pub fn adopt(&self, config: &Config) {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner) = Times::from(config);
+    }
+
+    /// Wakes every worker.
+    pub fn wake_workers(&self) {
+        self.wake_all();
+    }
+
     /// Begins the drain, if it has not begun. Any thread.
     pub fn begin(&self, reason: &str, skip_announce: bool) {
         let mut first = false;
         let plan = self.plan.get_or_init(|| {
             first = true;
             let begun = Instant::now();
-            let announce = if skip_announce { Duration::ZERO } else { self.announce };
+            let times = *self.times.lock().unwrap_or_else(PoisonError::into_inner);
+            let announce = if skip_announce { Duration::ZERO } else { times.announce };
             Plan {
                 reason: reason.to_owned(),
                 begun,
                 announce_until: begun + announce,
-                notice: self.notice,
-                cut_at: begun + self.timeout,
+                notice: times.notice,
+                cut_at: begun + times.timeout,
             }
         });
         if first {
-            log::info!("drain begins ({}): what is left after {} ms is cut", plan.reason, self.timeout.as_millis());
+            let left = plan.cut_at - plan.begun;
+            log::info!("drain begins ({}): what is left after {} ms is cut", plan.reason, left.as_millis());
             self.began.notify();
             self.wake_all();
         }

@@ -11,6 +11,7 @@ use super::audit::AuditLog;
 use super::drain::{Drained, Timeline};
 use super::ledger::{Cut, Ledger, PhaseDurations};
 use super::plan::Drain;
+use super::reload::Reloader;
 use super::worker::{Report, Worker};
 use super::{Ended, Shared};
 use crate::limits::{MAX_NAMED_CUTS, WORKER_GRACE_MS};
@@ -32,6 +33,9 @@ pub(super) struct Supervisor {
     pub threads: Vec<Option<JoinHandle<()>>>,
     pub pool: Pool,
     pub audit: AuditLog,
+    pub reloader: Reloader,
+    /// Stops listening for SIGHUP.
+    pub hangups: Option<signal_hook::iterator::Handle>,
     /// Signals drain this server: when it ends, so does the process.
     pub is_the_process: bool,
     #[cfg(feature = "admin")]
@@ -48,10 +52,12 @@ impl Supervisor {
     pub fn run(mut self) -> Ended {
         while self.drained.iter().any(Option::is_none) {
             match self.next_report() {
+                Ok(Report::Reload(reason)) => self.reload(&reason),
                 Ok(Report::DrainBegan) => self.tell_systemd(),
                 Ok(Report::Drained(index, drained)) => self.handle_drained(index, drained),
                 Ok(Report::Died(worker, why)) => self.handle_death(worker, &why),
                 Err(RecvTimeoutError::Timeout) => {
+                    self.reloader.look(&self.audit);
                     self.wake_rested();
                     if self.patience_is_over() {
                         break;
@@ -61,6 +67,13 @@ impl Supervisor {
             }
         }
         self.finish()
+    }
+
+    fn reload(&mut self, reason: &str) {
+        if self.drain.plan().is_some() {
+            return log::warn!("reload ({reason}): not in a drain; everything stays as it was");
+        }
+        self.reloader.reload(reason, &self.audit);
     }
 
     /// The announcement, to whoever manages the process (sd_notify(3)): no restart is due, it stops.
@@ -81,7 +94,9 @@ impl Supervisor {
     fn next_report(&self) -> Result<Report, RecvTimeoutError> {
         let rest = self.resting.iter().map(|(at, _)| *at).min();
         let end = self.last_instant();
-        match rest.into_iter().chain(end).min() {
+        // In a drain nothing changes any more.
+        let look = if end.is_none() { self.reloader.next_look() } else { None };
+        match rest.into_iter().chain(end).chain(look).min() {
             None => self.reports.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.reports.recv_deadline(at),
         }
@@ -195,6 +210,9 @@ impl Supervisor {
         }
         #[cfg(feature = "admin")]
         drop(self.admin.take());
+        if let Some(hangups) = self.hangups.take() {
+            hangups.close();
+        }
         Ended { ledger, reason }
     }
 }

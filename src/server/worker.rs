@@ -17,6 +17,8 @@ use crate::reactor::Reactor;
 /// From workers to the supervisor.
 #[derive(Debug)]
 pub(crate) enum Report {
+    /// Settings and secrets are to be read again, and who wants it.
+    Reload(String),
     /// A drain begins: the supervisor's clock runs.
     DrainBegan,
     /// A worker's drain is over.

@@ -7,6 +7,7 @@ mod limits;
 mod load;
 mod process;
 mod protocol;
+mod reload;
 mod restart;
 mod service;
 mod services;

@@ -49,6 +49,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     number(
         GROUP,
+        "TIDEGATE_WATCH_MS",
+        "5000",
+        "milliseconds",
+        (0, at::MAX_TIMER_MS as u64),
+        "How often files of secrets are looked at for a change, and read again; 0: only at SIGHUP.",
+        millis!(watch),
+    )
+    .live(),
+    number(
+        GROUP,
         "TIDEGATE_AUTH_TIMEOUT_MS",
         "5000",
         "milliseconds",

@@ -53,8 +53,13 @@ impl Process {
     }
 
     /// Serves by this command.
-    pub fn start(mut command: Command, settings: &[(&str, &str)]) -> Process {
-        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn start(command: Command, settings: &[(&str, &str)]) -> Process {
+        Process::start_with(command, &[], settings)
+    }
+
+    /// Serves by this command with these arguments.
+    pub fn start_with(mut command: Command, args: &[&str], settings: &[(&str, &str)]) -> Process {
+        command.arg("serve").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let basics = [("LISTEN", "127.0.0.1:0"), ("ADMIN", "127.0.0.1:0"), ("WORKERS", "2"), ("CPUS", "off")];
         for (name, value) in basics.iter().chain(settings) {
             command.env(format!("TIDEGATE_{name}"), value);
