@@ -12,6 +12,7 @@ mod restart;
 mod service;
 mod services;
 mod sessions;
+mod settings;
 mod sim;
 mod support;
 #[cfg(target_os = "linux")]
