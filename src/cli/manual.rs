@@ -1,6 +1,5 @@
 //! `tidegate completions` and `tidegate man`: made from the command line that is parsed, so that they can't differ from it.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -27,7 +26,7 @@ pub fn completions(mut command: Command, matches: &ArgMatches) -> ExitCode {
     let Some(shell) = matches.get_one::<Shell>("SHELL") else { return super::usage(&"expected a shell") };
     let mut text = Vec::new();
     clap_complete::generate(*shell, &mut command, "tidegate", &mut text);
-    print(&text)
+    super::print(&text)
 }
 
 /// Prints the page.
@@ -48,16 +47,7 @@ pub fn man(command: Command, matches: &ArgMatches) -> ExitCode {
         .source(format!("tidegate {}", tidegate::build::VERSION))
         .render(&mut text)
     {
-        Ok(()) => print(&text),
+        Ok(()) => super::print(&text),
         Err(error) => super::failed(&format_args!("the page can't be made: {error}")),
-    }
-}
-
-/// A reader that has seen enough, `head` for instance, is no failure.
-fn print(text: &[u8]) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => super::failed(&error),
-        _ => ExitCode::SUCCESS,
     }
 }

@@ -10,7 +10,7 @@ mod token;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Arg, Args, Command, FromArgMatches};
@@ -90,17 +90,20 @@ fn failed(error: &dyn fmt::Display) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-/// Prints what was asked for.
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&format_args!("cannot print to standard output: {error}")),
+/// Prints what was asked for. A reader that has seen enough, `head` for instance, is no failure.
+fn print(text: &[u8]) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            failed(&format_args!("cannot print to standard output: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 
 fn complain(error: &dyn fmt::Display) {
     // Not `eprintln!`, which panics when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    let _ = writeln!(io::stderr(), "error: {error}");
 }
 
 #[cfg(test)]

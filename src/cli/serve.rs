@@ -73,8 +73,8 @@ pub fn run(matches: &ArgMatches, env: impl Iterator<Item = (OsString, OsString)>
     };
     match matches.get_one::<String>(PRINT_CONFIG).map(String::as_str) {
         None => {}
-        Some("env") => return super::print(&settings.env_file(&config)),
-        Some(_) => return super::print(&settings.table(&config)),
+        Some("env") => return super::print(settings.env_file(&config).as_bytes()),
+        Some(_) => return super::print(settings.table(&config).as_bytes()),
     }
     start_logging(&config);
     raise_descriptor_limit();
