@@ -5,16 +5,19 @@
 
 use crate::proto::{HEADER_LEN, MAX_BODY, MAX_PING};
 
-/// Bytes that a worker reads from one socket in one call. Holds the largest frame whole, so that a
-/// frame which arrived in one piece is never copied.
-pub const READ_SCRATCH: usize = 128 * 1024;
+/// Smallest `TIDEGATE_CORE_READ_SCRATCH`. Holds the largest frame whole, so that a frame which arrived
+/// in one piece is never copied.
+pub const MIN_READ_SCRATCH: usize = HEADER_LEN + MAX_BODY;
 
-/// Frames are encoded here before their connection's one write; grows past this for a moment when
-/// one read holds many requests, and shrinks back.
-pub const SEND_SCRATCH: usize = 256 * 1024;
+/// Smallest `TIDEGATE_CORE_SEND_SCRATCH`. It grows past what is set for a moment when one read holds
+/// many requests, and shrinks back: below a page it would do so all the time.
+pub const MIN_SEND_SCRATCH: usize = 4_096;
 
-/// Events taken from the kernel in one poll.
-pub const EVENTS_PER_POLL: usize = 1024;
+/// Largest of the two `TIDEGATE_CORE_…_SCRATCH`.
+pub const MAX_SCRATCH: usize = 64 << 20;
+
+/// Largest `TIDEGATE_CORE_EVENTS`.
+pub const MAX_EVENTS: usize = 65_536;
 
 /// Workers in one process: a session id carries its worker in 16 bits.
 pub const MAX_WORKERS: usize = 1024;
@@ -32,11 +35,14 @@ pub const MAX_IN_FLIGHT: usize = u16::MAX as usize;
 /// Smallest `TIDEGATE_MAX_PAYLOAD`: a PING and an AUTH with a token must fit.
 pub const MIN_MAX_PAYLOAD: usize = 512;
 
-/// Free buffers that a worker keeps for reuse.
-pub const POOLED_BUFFERS: usize = 1024;
+/// Largest `TIDEGATE_CORE_POOLED_BUFFERS`.
+pub const MAX_POOLED_BUFFERS: usize = 1 << 20;
 
-/// A buffer that grew past this many bytes is given back to the allocator and not to the pool.
-pub const POOLED_BUFFER_BYTES: usize = 16 * 1024;
+/// Largest `TIDEGATE_CORE_POOLED_BUFFER_BYTES`.
+pub const MAX_POOLED_BUFFER_BYTES: usize = 16 << 20;
+
+/// Largest `TIDEGATE_CORE_BUSY_POLL_US`: a worker that has had nothing to do for a second may sleep.
+pub const MAX_BUSY_POLL_US: u32 = 1_000_000;
 
 /// The shortest heartbeat interval that a client is granted, unless the server's own is shorter. Milliseconds.
 pub const MIN_HEARTBEAT_MS: u32 = 1_000;
@@ -48,11 +54,8 @@ pub const MAX_HEARTBEAT_MS: u32 = 3_600_000;
 /// 2³², which is right for distances below 2³¹ ms (24.8 days).
 pub const MAX_TIMER_MS: u32 = 1 << 30;
 
-/// Timers of one worker fire at most this often. Milliseconds; they are late by at most this, never early.
-pub const TIMER_GRANULARITY_MS: u32 = 10;
-
-/// How long an operation on a session waits for the worker that the session lives on. Milliseconds.
-pub const SESSION_HOP_TIMEOUT_MS: u32 = 5_000;
+/// Largest `TIDEGATE_CORE_TIMER_GRANULARITY_MS`. Timers are late by at most the granularity, never early.
+pub const MAX_TIMER_GRANULARITY_MS: u32 = 1_000;
 
 /// How long accepting pauses when the process has run out of descriptors or memory. Milliseconds.
 pub const ACCEPT_PAUSE_MS: u32 = 100;
@@ -113,7 +116,6 @@ pub const MAX_POOL_THREADS: usize = 1024;
 /// Largest `TIDEGATE_POOL_QUEUE`.
 pub const MAX_POOL_QUEUE: usize = 1 << 20;
 
-const _: () = assert!(READ_SCRATCH >= HEADER_LEN + MAX_BODY, "the largest frame fits the scratch");
 const _: () = assert!(MIN_MAX_PAYLOAD > MAX_PING, "a PING is never TOO_LARGE");
 const _: () = assert!(MIN_HEARTBEAT_MS < MAX_HEARTBEAT_MS && MAX_HEARTBEAT_MS < MAX_TIMER_MS);
 const _: () = assert!(MAX_TIMER_MS < 1 << 31, "deadlines compare modulo 2^32");

@@ -55,6 +55,9 @@ pub struct Config {
     pub session_max_entries: usize,
     /// `TIDEGATE_SESSION_MAX_BYTES`: bytes of keys and values in one session's state.
     pub session_max_bytes: usize,
+    /// `TIDEGATE_SESSION_HOP_TIMEOUT_MS`: how long an operation on a session, its resumption included,
+    /// waits for the worker that it lives on.
+    pub session_hop_timeout: Duration,
     /// `TIDEGATE_MAX_PAYLOAD`: bytes of a body.
     pub max_payload: usize,
     /// `TIDEGATE_MAX_IN_FLIGHT`: requests of one connection that are not yet answered; above, the
@@ -74,6 +77,9 @@ pub struct Config {
     pub outbound_max: usize,
     /// `TIDEGATE_SLOW_CONSUMER_MS`: how long a connection may take none of what it is sent.
     pub slow_consumer: Duration,
+    /// `TIDEGATE_OUTBOUND_AGE_MS`: how long a connection may be behind with its output, though it takes
+    /// some of it now and then.
+    pub outbound_age: Duration,
     /// `TIDEGATE_LINGER_MS`: how long a half-closed connection is read until its EOF.
     pub linger: Duration,
     /// `TIDEGATE_POOL_THREADS`: threads for handlers that block.
@@ -160,6 +166,7 @@ impl Default for Config {
             session_ttl: Duration::from_secs(300),
             session_max_entries: 64,
             session_max_bytes: 16 * 1024,
+            session_hop_timeout: Duration::from_secs(5),
             max_payload: crate::proto::MAX_BODY,
             max_in_flight: 64,
             core: Core::default(),
@@ -169,6 +176,7 @@ impl Default for Config {
             outbound_low: 64 * 1024,
             outbound_max: 1024 * 1024,
             slow_consumer: Duration::from_secs(10),
+            outbound_age: Duration::from_secs(120),
             linger: Duration::from_secs(2),
             pool_threads: 16,
             pool_queue: 1_024,

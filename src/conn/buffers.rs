@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use slab::Slab;
 
 use super::clock::Millis;
-use crate::limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS};
 
 /// A borrowed buffer's name: four bytes in a connection, where a `Vec` would be 24.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +19,35 @@ pub(super) struct Buffer {
     pub done: usize,
     /// When the unfinished frame began, or the output last moved.
     pub since: Millis,
+    /// For output: where the bytes ended at `marked`. Once `done` is there, both are set anew.
+    pub mark: usize,
+    /// When `mark` was set.
+    pub marked: Millis,
+}
+
+impl Buffer {
+    /// Output that waits, the first `done` bytes of it gone already.
+    pub fn output(bytes: Vec<u8>, done: usize, now: Millis) -> Buffer {
+        Buffer { mark: bytes.len(), bytes, done, since: now, marked: now }
+    }
+
+    /// `took` more bytes of output are gone, perhaps none, and some are left.
+    pub fn advance(&mut self, took: usize, now: Millis) {
+        self.done += took;
+        if took > 0 {
+            self.since = now;
+        }
+        if self.done >= self.mark {
+            (self.mark, self.marked) = (self.bytes.len(), now);
+        }
+    }
+
+    /// Drops bytes at the front that are done with.
+    pub fn drop_front(&mut self, bytes: usize) {
+        self.bytes.drain(..bytes);
+        self.done -= bytes;
+        self.mark -= bytes;
+    }
 }
 
 /// One worker's buffers: those lent out, and spare ones.
@@ -29,12 +57,29 @@ pub struct Buffers {
     /// Bytes of memory in `lent`.
     held: usize,
     spare: Vec<Vec<u8>>,
+    /// Spare buffers that are kept.
+    keep: usize,
+    /// Bytes of each, at most.
+    keep_bytes: usize,
 }
 
 impl Buffers {
-    /// An empty pool; it grows as buffers come back.
-    pub fn new() -> Buffers {
-        Buffers::default()
+    /// An empty pool. As buffers come back it keeps `keep` of them for reuse, each of `keep_bytes` at
+    /// most.
+    pub fn new(keep: usize, keep_bytes: usize) -> Buffers {
+        Buffers { keep, keep_bytes, ..Buffers::default() }
+    }
+
+    /// Changes what [`Buffers::new`] was given.
+    pub fn keep(&mut self, keep: usize, keep_bytes: usize) {
+        (self.keep, self.keep_bytes) = (keep, keep_bytes);
+        self.spare.retain(|bytes| bytes.capacity() <= keep_bytes);
+        self.spare.truncate(keep);
+    }
+
+    /// Spare buffers kept now.
+    pub fn spare(&self) -> usize {
+        self.spare.len()
     }
 
     /// Buffers lent out now.
@@ -54,7 +99,7 @@ impl Buffers {
 
     /// Takes a vector back, for reuse if it is of a size worth keeping.
     pub(super) fn recycle(&mut self, mut bytes: Vec<u8>) {
-        if bytes.capacity() > 0 && bytes.capacity() <= POOLED_BUFFER_BYTES && self.spare.len() < POOLED_BUFFERS {
+        if bytes.capacity() > 0 && bytes.capacity() <= self.keep_bytes && self.spare.len() < self.keep {
             bytes.clear();
             self.spare.push(bytes);
         }
@@ -96,5 +141,24 @@ impl Buffers {
 impl BufferId {
     fn key(self) -> usize {
         self.0.get() as usize - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_buffers_of_so_many_bytes_are_kept() {
+        let mut buffers = Buffers::new(2, 100);
+        for capacity in [0, 50, 101, 100, 60] {
+            buffers.recycle(Vec::with_capacity(capacity));
+        }
+        assert_eq!(buffers.spare(), 2, "one has nothing in it, one is too large, one is one too many");
+        buffers.keep(2, 50);
+        assert_eq!(buffers.spare(), 1);
+        buffers.keep(0, 50);
+        assert_eq!(buffers.spare(), 0);
+        assert_eq!(buffers.vec().capacity(), 0);
     }
 }

@@ -133,7 +133,7 @@ impl Connection {
             bytes = cx.buffers.vec();
         }
         bytes.extend_from_slice(std::mem::take(&mut input));
-        self.tail = cx.buffers.lend(Buffer { bytes, done, since });
+        self.tail = cx.buffers.lend(Buffer { bytes, done, since, ..Buffer::default() });
         if cx.buffers.lent_bytes() > cx.rules.buffer_bytes {
             cx.stats.overloaded.add(1);
             self.fail(cx, ErrorCode::Overloaded); // what is kept was not accepted: safe to send elsewhere

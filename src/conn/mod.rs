@@ -136,6 +136,11 @@ pub struct Rules {
     pub linger_ms: u32,
     /// How long output may stand still.
     pub slow_consumer_ms: u32,
+    /// How long output may wait, though it moves. A client that takes its output by drops would
+    /// else hold [`Rules::outbound_max`] bytes for ever.
+    pub outbound_age_ms: u32,
+    /// How long AUTH, or an operation, waits for a session that lives elsewhere.
+    pub session_hop_timeout_ms: u32,
     /// Seconds that a session outlives its connection; told in READY.
     pub session_ttl_s: u32,
     /// Bytes of a body.
@@ -163,6 +168,8 @@ impl Rules {
             heartbeat_misses: u32::from(config.heartbeat_misses),
             linger_ms: ms(config.linger),
             slow_consumer_ms: ms(config.slow_consumer),
+            outbound_age_ms: ms(config.outbound_age),
+            session_hop_timeout_ms: ms(config.session_hop_timeout),
             session_ttl_s: config.session_ttl.as_secs().min(u64::from(u32::MAX)) as u32,
             max_payload: config.max_payload,
             max_in_flight: config.max_in_flight,

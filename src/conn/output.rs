@@ -87,11 +87,12 @@ impl Connection {
         if cx.out.is_empty() {
             return;
         }
-        if self.queue.is_none() {
-            let bytes = cx.buffers.vec();
-            self.queue = cx.buffers.lend(Buffer { bytes, done: 0, since: cx.now });
+        if self.queue.is_some() {
+            return self.hold_behind_queue(cx);
         }
-        self.hold_behind_queue(cx);
+        let mut bytes = cx.buffers.vec();
+        bytes.append(cx.out);
+        self.queue = cx.buffers.lend(Buffer::output(bytes, 0, cx.now));
     }
 
     /// Bytes that wait to be sent.
@@ -175,7 +176,7 @@ impl Connection {
             let front = last_boundary(cx.out, took);
             let mut bytes = cx.buffers.vec();
             bytes.extend_from_slice(&cx.out[front..]);
-            self.queue = cx.buffers.lend(Buffer { bytes, done: took - front, since: cx.now });
+            self.queue = cx.buffers.lend(Buffer::output(bytes, took - front, cx.now));
             self.check_bound(cx);
         }
         cx.out.clear();
@@ -195,14 +196,9 @@ impl Connection {
             return cx.buffers.give_back(self.queue.take());
         }
         cx.buffers.edit(id, |buffer| {
-            buffer.done += took;
-            if took > 0 {
-                buffer.since = cx.now;
-            }
+            buffer.advance(took, cx.now);
             if buffer.done > buffer.bytes.len() / 2 {
-                let front = last_boundary(&buffer.bytes, buffer.done);
-                buffer.bytes.drain(..front);
-                buffer.done -= front;
+                buffer.drop_front(last_boundary(&buffer.bytes, buffer.done));
             }
         });
         self.check_bound(cx);

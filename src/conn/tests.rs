@@ -99,7 +99,7 @@ impl Bench {
             conn: Connection::new(Millis(0)),
             rules: Rules::of(&Config::default(), 0),
             stats: WorkerStats::default(),
-            buffers: Buffers::new(),
+            buffers: Buffers::new(1_024, 16_384),
             out: Vec::new(),
             now: Millis(0),
             host: TestHost::default(),

@@ -32,8 +32,12 @@ impl Connection {
             return self.fail(cx, ErrorCode::Malformed);
         }
         match self.state {
-            State::Auth | State::Claiming if cx.now.reached(self.mark.plus(cx.rules.auth_timeout_ms)) => {
+            State::Auth if cx.now.reached(self.mark.plus(cx.rules.auth_timeout_ms)) => {
                 self.fail(cx, ErrorCode::AuthTimeout);
+            }
+            // The client has done its part; the session it asked for is not to be had.
+            State::Claiming if cx.now.reached(self.mark.plus(cx.rules.auth_timeout_ms)) => {
+                self.fail(cx, ErrorCode::Unavailable);
             }
             State::Ready => self.check_silence(cx),
             State::Finishing if self.error_waits() && cx.now.reached(self.mark.plus(cx.rules.linger_ms)) => {
@@ -97,12 +101,13 @@ impl Connection {
         Some(buffers.get(id).since.plus(rules.frame_timeout_ms))
     }
 
-    /// When output that stands still is too old.
+    /// When output that stands still, or moves by drops, is too old.
     fn stall_deadline(&self, rules: &Rules, buffers: &Buffers) -> Option<Millis> {
-        let since = buffers.get(self.queue?).since;
+        let queue = buffers.get(self.queue?);
         if self.flags.has(Flags::SLOW) {
             return Some(self.mark.plus(rules.linger_ms)); // however little of it the client takes at a time
         }
-        Some(since.plus(rules.slow_consumer_ms))
+        let still = queue.since.plus(rules.slow_consumer_ms);
+        Some(still.min(queue.marked.plus(rules.outbound_age_ms)))
     }
 }

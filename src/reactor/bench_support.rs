@@ -73,7 +73,12 @@ impl Worker {
                 cut: CutFlag::default(),
             },
             inbox,
-            wire: Wire { rules: Rules::of(config, 0), stats, buffers: Buffers::new(), out: Vec::new() },
+            wire: Wire {
+                rules: Rules::of(config, 0),
+                stats,
+                buffers: Buffers::new(config.core.pooled_buffers, config.core.pooled_buffer_bytes),
+                out: Vec::new(),
+            },
             next_slot: 0,
             _poll: poll,
         })

@@ -89,6 +89,8 @@ pub struct Hub {
     pub outbox: VecDeque<(u16, Letter)>,
     /// Connections whose session is on a newer one.
     pub evicted: Vec<ConnToken>,
+    /// How long a request waits for the worker that its session lives on. Milliseconds.
+    pub hop_timeout_ms: u32,
     ids: IdKey,
     secrets: Secrets,
     pub(super) stats: Arc<WorkerStats>,
@@ -116,6 +118,7 @@ impl Hub {
             mailboxes,
             outbox: VecDeque::new(),
             evicted: Vec::new(),
+            hop_timeout_ms: 0,
             ids,
             secrets: Secrets::new(|bytes| getrandom::fill(bytes).is_ok()),
             stats,

@@ -41,6 +41,14 @@ fn deaf_client(server: &Server) -> TcpStream {
     client
 }
 
+/// Takes some of what it is sent, a little at a time, until there is an end or a reset.
+fn drip(mut client: TcpStream) {
+    let mut piece = [0; 1024];
+    while client.read(&mut piece).is_ok_and(|n| n > 0) {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
 fn wait_until(what: &str, done: impl Fn() -> bool) {
     let began = std::time::Instant::now();
     while !done() {
@@ -94,4 +102,19 @@ fn a_reader_that_takes_nothing_more_is_cut_and_the_ledger_says_so() {
     drop(client);
     assert_eq!((ended.ledger.connections_cut, ended.exit_code()), (1, 3), "{}", ended.ledger);
     assert!(ended.ledger.balanced() && ended.ledger.bytes_unacked > 0, "{}", ended.ledger);
+}
+
+#[test]
+fn a_reader_that_takes_its_output_by_drops_is_cut_when_that_is_too_old() {
+    let (still, old) = (Duration::from_secs(30), Duration::from_millis(200));
+    let config = Config { slow_consumer: still, outbound_age: old, ..config() };
+    let server = Server::builder().config(config).start().unwrap();
+    let client = deaf_client(&server);
+    let stats = server.stats()[0].clone();
+    wait_until("answers", || stats.answered.get() == u64::from(REQUESTS) + 1);
+    server.drain();
+    let dripping = std::thread::spawn(move || drip(client));
+    let ended = server.wait();
+    dripping.join().unwrap();
+    assert_eq!((ended.ledger.connections_cut, ended.exit_code()), (1, 3), "{}", ended.ledger);
 }

@@ -7,7 +7,7 @@ use super::serve::{run_state_op, session_is_gone};
 use super::tick::Reactor;
 use super::token::ConnToken;
 use super::turn::find;
-use crate::conn::Welcome;
+use crate::conn::{Refusal, Welcome};
 use crate::proto::ErrorCode;
 use crate::service::{AnswerSink, Failure, Outcome};
 
@@ -34,8 +34,12 @@ impl Reactor {
     pub(super) fn expire_pending(&mut self) {
         for pending in self.hub.pending.take_expired(self.now()) {
             let failure = match pending.wait {
+                Wait::Claim => {
+                    self.give_up_claim(&pending);
+                    continue;
+                }
                 Wait::State => Failure::new(ErrorCode::Unavailable, "the session's worker did not answer in time"),
-                Wait::Handler | Wait::StateByDeadline | Wait::Claim => Failure::of(ErrorCode::DeadlineExceeded),
+                Wait::Handler | Wait::StateByDeadline => Failure::of(ErrorCode::DeadlineExceeded),
             };
             self.land(&pending, Outcome::Error(failure));
         }
@@ -110,6 +114,14 @@ impl Reactor {
             };
         });
         self.serve(token); // what was sent behind AUTH
+    }
+
+    /// The home of a session has not said in time whether an AUTH that wants to resume it gets it. If
+    /// it says so later, the connection's release is behind its claim, and leaves the session free.
+    fn give_up_claim(&mut self, pending: &Pending) {
+        self.step(pending.token, |conn, cx| {
+            conn.refuse(cx, Refusal { code: ErrorCode::Unavailable, retry_after_ms: 1_000 });
+        });
     }
 
     fn handle_letter(&mut self, letter: Letter) {

@@ -48,6 +48,11 @@ impl PendingTable {
         PendingTable { entries: Slab::new(), deadlines: Deadlines::default(), capacity, generation: 0 }
     }
 
+    /// By how much deadlines may be late. Milliseconds.
+    pub fn set_granularity(&mut self, ms: u32) {
+        self.deadlines.set_granularity(ms);
+    }
+
     /// Puts a request in; `None` if the table is full.
     pub(crate) fn insert(
         &mut self,

@@ -10,7 +10,7 @@ use super::pending::{PendingTable, Wait};
 use super::token::ConnToken;
 use crate::auth::Authenticator;
 use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Millis, Refusal, Welcome};
-use crate::limits::{MAX_TIMER_MS, SESSION_HOP_TIMEOUT_MS};
+use crate::limits::MAX_TIMER_MS;
 use crate::proto::message::parse_session_put;
 use crate::proto::{Command, ErrorCode, Frame, SessionId, Version};
 use crate::service::{
@@ -104,7 +104,8 @@ impl Turn<'_> {
     fn claim_elsewhere(&mut self, home: u16, id: SessionId, principal: Principal) -> AuthVerdict {
         // The slot is taken now, and becomes the connection's session if the claim is granted.
         let to = ReplyTo { seq: 0, cmd: Command::AUTH, version: Version::Plain };
-        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, None) else {
+        let deadline = Some(self.hub.now.plus(self.hub.hop_timeout_ms));
+        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, deadline) else {
             self.hub.stats.overloaded.add(1);
             return AuthVerdict::Refused(Refusal { code: ErrorCode::Overloaded, retry_after_ms: 100 });
         };
@@ -140,8 +141,8 @@ impl Turn<'_> {
     ) -> Dispatched {
         let hub = &mut *self.hub;
         let (wait, wait_ms) = match request.extensions.deadline_ms() {
-            Some(ms) if ms <= SESSION_HOP_TIMEOUT_MS => (Wait::StateByDeadline, ms),
-            _ => (Wait::State, SESSION_HOP_TIMEOUT_MS),
+            Some(ms) if ms <= hub.hop_timeout_ms => (Wait::StateByDeadline, ms),
+            _ => (Wait::State, hub.hop_timeout_ms),
         };
         let id = hub.remotes[key].id;
         let Some(home) = hub.home(&id) else { return to.encode_failure(out, &session_is_gone()) };

@@ -18,13 +18,12 @@ use super::mailbox::Inbox;
 use super::serve::Services;
 use super::token::{self, ConnToken, Source};
 use super::transport::Transport;
+use super::turn::Delivery;
 use crate::config::Config;
 use crate::conn::{Buffers, Connection, Cx, Millis, Rules};
-use crate::limits::{EVENTS_PER_POLL, READ_SCRATCH, REFUSAL_SLOTS, SEND_SCRATCH};
+use crate::limits::REFUSAL_SLOTS;
 use crate::stats::WorkerStats;
 
-/// Answers and letters taken in one tick, so that a flood of them does not hold up the sockets.
-const MAIL_PER_TICK: usize = 4_096;
 /// Sessions forgotten in one tick.
 const SWEEP_PER_TICK: usize = 1_024;
 
@@ -51,18 +50,32 @@ pub struct Reactor {
     pub(super) run_queue: VecDeque<ConnToken>,
     /// Connections with output that this tick has not written yet.
     pub(super) dirty: Vec<ConnToken>,
-    pub(super) read_budget: usize,
+    pub(super) pace: Pace,
     pub(super) draining: bool,
     /// Connections on which nothing more is accepted.
     pub(super) leaving: usize,
-    /// Connections past their linger time that still take what they were sent: bytes that they have
-    /// not acknowledged, and when that number last fell.
-    pub(super) delivering: HashMap<ConnToken, (u64, Millis)>,
+    /// Connections past their linger time that still take what they were sent.
+    pub(super) delivering: HashMap<ConnToken, Delivery>,
     /// Connections that a drain has cut before its end, because they took nothing more.
     pub(super) cuts: Vec<CutConnection>,
     started: Instant,
+    /// When there was last something to do, on the clock of `started`.
+    worked: Duration,
     mail_left: bool,
     signalled: bool,
+}
+
+/// What a tick may take upon itself: from [`crate::config::Core`], and changed by a reload.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// Bytes that one connection may be read.
+    pub read_budget: usize,
+    /// Answers and letters, so that a flood of them does not hold up the sockets.
+    pub mail_batch: usize,
+    /// Bytes that the send scratch shrinks back to.
+    pub send_scratch: usize,
+    /// How long after the last work the poll does not sleep.
+    pub busy_poll: Duration,
 }
 
 impl std::fmt::Debug for Reactor {
@@ -130,7 +143,7 @@ impl Reactor {
         }
         let stats = Arc::clone(&hub.stats);
         let slots = core.max_connections + REFUSAL_SLOTS;
-        Ok(Reactor {
+        let mut reactor = Reactor {
             poll,
             signals,
             gate,
@@ -142,25 +155,46 @@ impl Reactor {
             wire: Wire {
                 rules: Rules::of(config, worker),
                 stats,
-                buffers: Buffers::new(),
-                out: Vec::with_capacity(SEND_SCRATCH),
+                buffers: Buffers::default(),
+                out: Vec::with_capacity(core.send_scratch),
             },
             live,
             adopted: 0,
-            scratch: vec![0; READ_SCRATCH],
+            scratch: vec![0; core.read_scratch],
             inbox,
             deadlines: Deadlines::with_capacity(slots),
             run_queue: VecDeque::new(),
             dirty: Vec::new(),
-            read_budget: core.read_budget,
+            pace: Pace::default(),
             draining: false,
             leaving: 0,
             delivering: HashMap::new(),
             cuts: Vec::new(),
             started: Instant::now(),
+            worked: Duration::ZERO,
             mail_left: false,
             signalled: false,
-        })
+        };
+        reactor.tune(config);
+        Ok(reactor)
+    }
+
+    /// Takes the settings that may be other ones after a reload.
+    fn tune(&mut self, config: &Config) {
+        let worker = usize::from(self.hub.worker);
+        let core = config.core(worker);
+        self.wire.rules = Rules::of(config, worker);
+        self.wire.buffers.keep(core.pooled_buffers, core.pooled_buffer_bytes);
+        self.gate.set_batch(core.accept_batch);
+        self.deadlines.set_granularity(core.timer_granularity_ms);
+        self.hub.pending.set_granularity(core.timer_granularity_ms);
+        self.hub.hop_timeout_ms = self.wire.rules.session_hop_timeout_ms;
+        self.pace = Pace {
+            read_budget: core.read_budget,
+            mail_batch: core.mail_batch,
+            send_scratch: core.send_scratch,
+            busy_poll: Duration::from_micros(u64::from(core.busy_poll_us)),
+        };
     }
 
     /// Polls, at most until `wake_at`, and does everything that there is to do.
@@ -171,7 +205,10 @@ impl Reactor {
         {
             return Err(error);
         }
-        self.read_clock();
+        let elapsed = self.read_clock();
+        if !events.is_empty() {
+            self.worked = elapsed;
+        }
         self.wire.stats.ticks.add(1);
         self.adopt_newer();
         let queued = self.run_queue.len();
@@ -189,13 +226,13 @@ impl Reactor {
         }
         // Before looking: what comes after this wakes us again.
         let notified = self.hub.mailboxes[usize::from(self.hub.worker)].opened();
-        self.mail_left = (notified || self.mail_left) && self.read_mail(MAIL_PER_TICK);
+        self.mail_left = (notified || self.mail_left) && self.read_mail(self.pace.mail_batch);
         self.hub.empty_outbox();
         self.flush_dirty();
         self.accept();
         self.fire_timers();
         self.evict();
-        self.wire.out.shrink_to(SEND_SCRATCH);
+        self.wire.out.shrink_to(self.pace.send_scratch);
         Ok(())
     }
 
@@ -213,17 +250,8 @@ impl Reactor {
     /// Before anything else in a tick: whoever connects after a reload meets what it brought.
     fn adopt_newer(&mut self) {
         let Some(Live { config, auth }) = self.live.newer(&mut self.adopted) else { return };
-        let worker = usize::from(self.hub.worker);
-        let core = config.core(worker);
-        self.wire.rules = Rules::of(&config, worker);
-        self.read_budget = core.read_budget;
-        self.gate.set_batch(core.accept_batch);
+        self.tune(&config);
         self.services.auth = auth;
-    }
-
-    /// Room for the events of one poll.
-    pub fn events() -> Events {
-        Events::with_capacity(EVENTS_PER_POLL)
     }
 
     /// The signals that came since the last call.
@@ -246,10 +274,11 @@ impl Reactor {
     }
 
     /// Takes the time once for everything that happens in this tick.
-    pub(super) fn read_clock(&mut self) {
+    pub(super) fn read_clock(&mut self) -> Duration {
         let elapsed = self.started.elapsed();
         self.hub.now = Millis::from(elapsed);
         self.hub.now_s = elapsed.as_secs().min(u64::from(u32::MAX)) as u32;
+        elapsed
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -262,6 +291,9 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let elapsed = self.started.elapsed();
+        if elapsed.saturating_sub(self.worked) < self.pace.busy_poll {
+            return Some(Duration::ZERO);
+        }
         let now = Millis::from(elapsed);
         let until = |at: Millis| Duration::from_millis(u64::from(at.since(now)));
         let sessions = self.hub.sessions.next_end().map(|s| Duration::from_secs(u64::from(s)).saturating_sub(elapsed));

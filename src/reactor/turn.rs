@@ -6,7 +6,7 @@ use super::serve::Turn;
 use super::tick::{Reactor, Slot};
 use super::token::ConnToken;
 use super::transport::ReadOutcome;
-use crate::conn::{Action, Connection, Cx, Departure};
+use crate::conn::{Action, Connection, Cx, Departure, Millis};
 use crate::proto::GoAwayReason;
 
 impl Reactor {
@@ -33,7 +33,7 @@ impl Reactor {
         let before = Standing::of(&slot.conn);
         let mut cx = self.wire.cx(now);
         let mut host = Turn { hub: &mut self.hub, services: &self.services, token, session: &mut slot.session };
-        let mut budget = self.read_budget;
+        let mut budget = self.pace.read_budget;
         let mut settled = false;
         let action = loop {
             if !slot.conn.wants_input(&cx) {
@@ -119,16 +119,20 @@ impl Reactor {
             return false;
         }
         let unacked = slot.transport.unacked().unwrap_or(0);
-        let (before, moved) = self.delivering.remove(&token).unwrap_or((u64::MAX, now));
+        let before = self.delivering.remove(&token);
         if unacked == 0 {
             return false;
         }
-        let moved = if unacked < before { now } else { moved };
-        if now.since(moved) >= rules.slow_consumer_ms {
+        let mut delivery = before.unwrap_or(Delivery { unacked: u64::MAX, moved: now, begun: now });
+        if unacked < delivery.unacked {
+            (delivery.unacked, delivery.moved) = (unacked, now);
+        }
+        let still = now.since(delivery.moved) >= rules.slow_consumer_ms;
+        if still || now.since(delivery.begun) >= rules.outbound_age_ms {
             self.step(token, |conn, cx| conn.give_up_sending(cx));
         } else {
             slot.conn.linger_on(now);
-            self.delivering.insert(token, (unacked, moved));
+            self.delivering.insert(token, delivery);
         }
         true
     }
@@ -198,6 +202,17 @@ impl Reactor {
 /// the reactor meanwhile.
 pub(super) fn find(conns: &mut Slab<Slot>, token: ConnToken) -> Option<&mut Slot> {
     conns.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
+}
+
+/// Output that the kernel still holds for a connection past its linger time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    /// Bytes that the peer had not acknowledged when this was last looked at.
+    unacked: u64,
+    /// When that number last fell.
+    moved: Millis,
+    /// When the linger time was up first.
+    begun: Millis,
 }
 
 /// What of a connection the worker keeps books about.

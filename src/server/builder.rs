@@ -326,6 +326,7 @@ impl Assembly {
             workers.push(Worker {
                 index,
                 reactor: Reactor::new(config, parts)?,
+                events: core.events,
                 cpu: (!config.cpus.is_empty()).then(|| config.cpus[index % config.cpus.len()]),
                 drain: Arc::clone(drain),
                 run: DrainRun::new(index, config.workers),

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
+use mio::Events;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::drain::{DrainRun, Drained};
@@ -33,6 +34,8 @@ pub(crate) struct Worker {
     pub index: usize,
     pub reactor: Reactor,
     pub cpu: Option<usize>,
+    /// Events taken from the kernel in one poll.
+    pub events: usize,
     pub drain: Arc<Drain>,
     pub run: DrainRun,
     pub reports: Sender<Report>,
@@ -63,7 +66,7 @@ impl Worker {
     }
 
     fn serve(&mut self) -> io::Result<Drained> {
-        let mut events = Reactor::events();
+        let mut events = Events::with_capacity(self.events);
         loop {
             self.reactor.tick(&mut events, self.run.wake_at(&self.drain))?;
             for signal in self.reactor.take_signals() {

@@ -5,6 +5,7 @@ mod drain;
 mod leaving;
 mod limits;
 mod load;
+mod network;
 mod process;
 mod protocol;
 mod reload;

@@ -97,4 +97,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         millis!(slow_consumer),
     )
     .live(),
+    number(
+        GROUP,
+        "TIDEGATE_OUTBOUND_AGE_MS",
+        "120000",
+        "milliseconds",
+        (1, at::MAX_TIMER_MS as u64),
+        "How long a connection may be behind with what it is sent, though it takes some, until it is cut.",
+        millis!(outbound_age),
+    )
+    .live(),
 ];

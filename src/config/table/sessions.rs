@@ -1,6 +1,6 @@
 //! What outlives a connection.
 
-use super::{Field, Setting, number, of_server, seconds};
+use super::{Field, Setting, millis, number, of_server, seconds};
 use crate::limits as at;
 
 const GROUP: &str = "Sessions";
@@ -34,4 +34,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Bytes of keys and values in one session's state.",
         of_server!(session_max_bytes: usize),
     ),
+    number(
+        GROUP,
+        "TIDEGATE_SESSION_HOP_TIMEOUT_MS",
+        "5000",
+        "milliseconds",
+        (1, at::MAX_TIMER_MS as u64),
+        "How long a request waits for the worker that its session lives on, until it is UNAVAILABLE.",
+        millis!(session_hop_timeout),
+    )
+    .live(),
 ];

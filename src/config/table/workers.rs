@@ -110,6 +110,85 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Messages from other threads that wait for one worker.",
         of_core!(mailbox: usize),
     ),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_MAIL_BATCH",
+        "4096",
+        "messages",
+        (1, at::MAX_MAILBOX as u64),
+        "Messages from other threads that one worker takes before it looks at its sockets again.",
+        of_core!(mail_batch: usize),
+    )
+    .live(),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_EVENTS",
+        "1024",
+        "events",
+        (1, at::MAX_EVENTS as u64),
+        "Events that one worker takes from the kernel in one poll.",
+        of_core!(events: usize),
+    ),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_READ_SCRATCH",
+        "131072",
+        "bytes",
+        (at::MIN_READ_SCRATCH as u64, at::MAX_SCRATCH as u64),
+        "Bytes that one worker reads from one socket in one call.",
+        of_core!(read_scratch: usize),
+    ),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_SEND_SCRATCH",
+        "262144",
+        "bytes",
+        (at::MIN_SEND_SCRATCH as u64, at::MAX_SCRATCH as u64),
+        "Memory that one worker keeps for the frames of a connection's one write; what a turn needs more is given back.",
+        of_core!(send_scratch: usize),
+    )
+    .live(),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_POOLED_BUFFERS",
+        "1024",
+        "buffers",
+        (0, at::MAX_POOLED_BUFFERS as u64),
+        "Free buffers that one worker keeps for unfinished frames and unsent output to come.",
+        of_core!(pooled_buffers: usize),
+    )
+    .live(),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_POOLED_BUFFER_BYTES",
+        "16384",
+        "bytes",
+        (0, at::MAX_POOLED_BUFFER_BYTES as u64),
+        "A buffer that grew past this is not kept.",
+        of_core!(pooled_buffer_bytes: usize),
+    )
+    .live(),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_BUSY_POLL_US",
+        "0",
+        "microseconds",
+        (0, at::MAX_BUSY_POLL_US as u64),
+        "How long one worker goes on polling after it had something to do, before it sleeps; it costs the core for a \
+         shorter wait. 0: it sleeps at once.",
+        of_core!(busy_poll_us: u32),
+    )
+    .live(),
+    number(
+        GROUP,
+        "TIDEGATE_CORE_TIMER_GRANULARITY_MS",
+        "10",
+        "milliseconds",
+        (1, at::MAX_TIMER_GRANULARITY_MS as u64),
+        "By how much a timer of one worker may be late; more when it has very many.",
+        of_core!(timer_granularity_ms: u32),
+    )
+    .live(),
 ];
 
 // An accepted form above names a bound in words.

@@ -110,6 +110,39 @@ fn a_slow_consumer_has_only_the_linger_time_however_little_it_takes_at_a_time() 
 }
 
 #[test]
+fn output_that_moves_by_drops_is_slow_consumer_once_its_bytes_are_too_old() {
+    let mut bench = full();
+    (bench.rules.slow_consumer_ms, bench.rules.outbound_age_ms) = (10_000, 60_000);
+    bench.receive(&requests(2..=4)); // 3,027 bytes
+    for _ in 0..11 {
+        bench.wire.room = 1;
+        assert_eq!(bench.wait(5_000), Action::None);
+        assert!(bench.conn.is_ready(), "{:?}", bench.now);
+    }
+    bench.wire.room = 1;
+    assert_eq!(bench.deadline(), Some(60_000));
+    bench.wait(4_999);
+    assert!(bench.conn.is_ready());
+    bench.wait(1);
+    assert!(bench.conn.is_leaving() && bench.conn.is_too_slow());
+}
+
+#[test]
+fn a_client_that_is_always_behind_but_never_by_long_is_not_too_slow() {
+    let mut bench = full();
+    (bench.rules.slow_consumer_ms, bench.rules.outbound_age_ms) = (10_000, 60_000);
+    bench.receive(&requests(2..=3));
+    for seq in 4..100 {
+        // Each second as much goes out as comes in; the queue is never empty.
+        bench.wire.room = 1_009;
+        bench.receive(&requests(seq..=seq));
+        assert!(bench.conn.has_queue() && bench.conn.is_ready(), "seq {seq}");
+        assert_eq!(bench.wait(5_000), Action::None);
+    }
+    assert!(bench.conn.is_ready());
+}
+
+#[test]
 fn output_over_the_bound_is_slow_consumer_at_once() {
     let mut bench = full();
     bench.rules.outbound_max = 2_500;

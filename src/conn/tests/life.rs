@@ -52,10 +52,10 @@ fn requests_behind_an_auth_that_fails_are_not_handled_at_all() {
 }
 
 #[test]
-fn an_auth_whose_verdict_does_not_come_in_time_is_answered_with_auth_timeout() {
+fn an_auth_whose_verdict_does_not_come_in_time_is_answered_with_unavailable() {
     let mut bench = Bench::claiming();
     assert_eq!(bench.wait(5_000), Action::HalfClose);
-    assert_eq!(bench.told(), [(Said::Error(ErrorCode::AuthTimeout), 7)]);
+    assert_eq!(bench.told(), [(Said::Error(ErrorCode::Unavailable), 7)]);
     assert!(!bench.with(|conn, cx, _| conn.welcome(cx, WELCOME)), "too late");
     assert_eq!(bench.close().failed.get(), 1);
 }

@@ -16,6 +16,9 @@ pub struct Clock {
     pub pinged: Option<u64>,
     /// When output that waits last moved.
     pub progress: Option<u64>,
+    /// When output waited up to a point of the server's stream that has not gone out yet, and where
+    /// that point is.
+    pub behind: Option<(u64, usize)>,
     /// When the end began.
     pub leaving: u64,
     /// When the client was told that it is slow.
@@ -70,7 +73,11 @@ impl Clock {
         let only = |condition: bool, due: Due| if condition { due } else { Due::default() };
         let stall = match self.slow {
             Some(since) => due(self.progress.map(|_| since), ms(rules.linger_ms)),
-            None => due(self.progress, ms(rules.slow_consumer_ms)),
+            None => {
+                let still = due(self.progress, ms(rules.slow_consumer_ms));
+                let old = due(self.behind.map(|(since, _)| since), ms(rules.outbound_age_ms));
+                Due { may: still.may || old.may, must: still.must || old.must }
+            }
         };
         let idle = at.heartbeat * ms(rules.heartbeat_misses);
         Dues {

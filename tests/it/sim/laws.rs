@@ -5,7 +5,7 @@ use tidegate::conn::Cx;
 use super::clock::{Dues, Standing};
 use super::expect::{Event, Kind};
 use super::model::Ending;
-use super::world::{World, cx};
+use super::world::{POOLED, World, cx};
 
 /// What a life came to.
 pub struct Life {
@@ -70,7 +70,9 @@ impl World<'_> {
         let left = !at.leaving && self.conn.is_leaving();
         let pinged = self.stats.pings_out.get() > self.model.pings.0;
         if left {
-            let fatal = [(dues.frame, 1), (dues.auth, 5), (dues.idle, 7)];
+            // A session that is not there in time is no fault of the client's.
+            let late = if claiming { 14 } else { 5 };
+            let fatal = [(dues.frame, 1), (dues.auth, late), (dues.idle, 7)];
             let codes: Vec<u16> = fatal.iter().filter(|(due, _)| due.may).map(|(_, code)| *code).collect();
             assert!(!codes.is_empty() || dues.stall.may, "a time-out before its time: {dues:?}");
             if dues.stall.may {
@@ -199,7 +201,7 @@ impl World<'_> {
         let unsent = self.conn.unsent(&cx!(self));
         self.most_held = self.most_held.max(tail.max(unsent));
         // Two buffers; each at most doubled as it grew, and with a part in front that is done with.
-        let bound = 2 * (tidegate::limits::POOLED_BUFFER_BYTES + 4 * self.most_held);
+        let bound = 2 * (POOLED + 4 * self.most_held);
         assert!(self.buffers.lent_bytes() <= bound, "{} bytes lent", self.buffers.lent_bytes());
     }
 

@@ -49,6 +49,7 @@ mod tests {
         "error 9",
         "error 12",
         "error 13",
+        "error 14",
         "error 20",
         "undelivered",
         "pings",

@@ -99,8 +99,19 @@ impl World<'_> {
             Some(since) if took == 0 => Some(since),
             _ => Some(self.clock.now),
         };
+        self.follow_queue();
         self.model.observe(&self.stream.sent);
         self.act(action);
+    }
+
+    /// Sets the point up to which output waits, when there is none or it is reached.
+    pub(super) fn follow_queue(&mut self) {
+        let (sent, unsent) = (self.stream.sent.len(), self.conn.unsent(&cx!(self)));
+        self.clock.behind = match self.clock.behind {
+            _ if self.conn.is_closed() || !self.conn.has_queue() => None,
+            Some((since, end)) if sent < end => Some((since, end)),
+            _ => Some((self.clock.now, sent + unsent)),
+        };
     }
 
     fn act(&mut self, action: Action) {

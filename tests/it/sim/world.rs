@@ -14,6 +14,8 @@ use super::laws::Life;
 use super::model::{Answer, Ending, Model};
 use super::socket::Stream;
 
+/// Bytes of a buffer that is kept for reuse.
+pub(super) const POOLED: usize = 16 * 1024;
 /// Largest reply of a handler.
 pub(super) const MAX_REPLY: usize = 9_000;
 /// Events that a failure prints.
@@ -78,7 +80,7 @@ impl<'d> World<'d> {
         let window = dice.pick(&[100_000, 100_000, 20_000, 5_000, 300, 20]);
         let mut world = World {
             stats: WorkerStats::default(),
-            buffers: Buffers::new(),
+            buffers: Buffers::new(1_024, POOLED),
             out: Vec::new(),
             conn: Connection::new(base),
             stream: Stream { window, ..Stream::default() },
@@ -170,6 +172,7 @@ impl<'d> World<'d> {
             if self.dice.chance(60) {
                 self.conn.hold(&mut cx!(self));
                 self.clock.progress = self.clock.progress.or(self.conn.has_queue().then_some(self.clock.now));
+                self.follow_queue();
             }
         }
         match self.dice.weighted(&[96, 2, 2]) {
@@ -361,6 +364,8 @@ fn any_rules(dice: &mut Dice<'_>) -> Rules {
         heartbeat_misses: dice.between(1, 3) as u32,
         linger_ms: dice.between(500, 3_000) as u32,
         slow_consumer_ms: dice.between(1_000, 10_000) as u32,
+        outbound_age_ms: dice.between(500, 20_000) as u32,
+        session_hop_timeout_ms: 5_000,
         session_ttl_s: 300,
         max_payload: dice.pick(&[512, 2_000, 65_535]),
         max_in_flight: dice.pick(&[1, 2, 5, 64]),
