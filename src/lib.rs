@@ -86,9 +86,12 @@ pub mod conn;
 pub mod limits;
 #[cfg(feature = "load")]
 pub mod load;
+#[cfg(feature = "logs")]
+pub mod logging;
 pub mod proto;
 pub mod reactor;
 pub mod server;
 pub mod service;
 pub mod session;
 pub mod stats;
+mod time;

@@ -116,6 +116,39 @@ pub const MAX_POOL_THREADS: usize = 1024;
 /// Largest `TIDEGATE_POOL_QUEUE`.
 pub const MAX_POOL_QUEUE: usize = 1 << 20;
 
+/// Bytes of a log line's message; what is over is cut off, and said.
+pub const MAX_LOG_MESSAGE_BYTES: usize = 8 * 1024;
+
+/// Bytes of one of its key-values.
+pub const MAX_LOG_FIELD_BYTES: usize = 2 * 1024;
+
+/// Key-values of a log line.
+pub const MAX_LOG_FIELDS: usize = 32;
+
+/// Bytes of log lines that wait for standard error to take them; further lines are dropped, and counted.
+pub const MAX_LOG_QUEUE_BYTES: usize = 8 << 20;
+
+/// Places in the code whose log lines are counted apart from each other.
+pub const MAX_LOG_SITES: usize = 1024;
+
+/// How long the end of the process waits for standard error to take the last log lines. Milliseconds.
+pub const LOG_FLUSH_MS: u64 = 1_000;
+
+/// How long a panic waits for standard error to take its log line. Milliseconds.
+pub const PANIC_FLUSH_MS: u64 = 100;
+
+/// Largest `TIDEGATE_LOG_BURST`.
+pub const MAX_LOG_BURST: u32 = 1_000_000;
+
+/// Smallest `TIDEGATE_LOG_INTERVAL_MS`.
+pub const MIN_LOG_INTERVAL_MS: u64 = 100;
+
+/// Largest `TIDEGATE_LOG_INTERVAL_MS`.
+pub const MAX_LOG_INTERVAL_MS: u64 = 3_600_000;
+
+/// Largest `TIDEGATE_ACCESS_LOG_RATE`.
+pub const MAX_ACCESS_LOG_RATE: u32 = 1_000_000;
+
 const _: () = assert!(MIN_MAX_PAYLOAD > MAX_PING, "a PING is never TOO_LARGE");
 const _: () = assert!(MIN_HEARTBEAT_MS < MAX_HEARTBEAT_MS && MAX_HEARTBEAT_MS < MAX_TIMER_MS);
 const _: () = assert!(MAX_TIMER_MS < 1 << 31, "deadlines compare modulo 2^32");
@@ -123,4 +156,5 @@ const _: () = assert!(MAX_CORE_CONNECTIONS + REFUSAL_SLOTS < u32::MAX as usize -
 const _: () = assert!(MAX_WORKERS <= u16::MAX as usize);
 const _: () =
     assert!(MAX_HEARTBEAT_MS as u64 * 256 <= MAX_TIMER_MS as u64, "every interval of heartbeats fits a timer");
+const _: () = assert!(MAX_LOG_FIELDS * MAX_LOG_FIELD_BYTES + MAX_LOG_MESSAGE_BYTES < MAX_LOG_QUEUE_BYTES / 16);
 const _: () = assert!(MAX_OUTBOUND > HEADER_LEN + MAX_BODY, "the largest frame can be queued");

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::config::{AuthMode, Config, SETTINGS, Setting, Settings};
+use tidegate::logging::{self, Logging};
 use tidegate::server::{Server, StartError};
 
 /// The command with a flag for every setting.
@@ -76,9 +77,12 @@ pub fn run(matches: &ArgMatches, env: impl Iterator<Item = (OsString, OsString)>
         Some("env") => return super::print(settings.env_file(&config).as_bytes()),
         Some(_) => return super::print(settings.table(&config).as_bytes()),
     }
-    start_logging(&config);
+    let logs = logging::start(&config);
+    if let Err(error) = &logs {
+        super::complain(error);
+    }
     raise_descriptor_limit();
-    run_server(config, sources)
+    run_server(config, sources, logs.as_ref().ok())
 }
 
 /// Where this process' settings come from. The file is read again at each reload; the environment and
@@ -125,10 +129,11 @@ impl Sources {
 }
 
 /// Runs the server, prints its ledger, and gives its exit code.
-fn run_server(config: Config, sources: Sources) -> ExitCode {
+fn run_server(config: Config, sources: Sources, logs: Option<&Logging>) -> ExitCode {
     let kept = config.data_dir.is_some();
     let auth = config.auth.clone();
-    let server = match Server::builder().config(config).signals(true).reload_from(move || sources.config()).start() {
+    let builder = Server::builder().config(config).signals(true).reload_from(move || sources.config());
+    let server = match builder.on_reload(logging::reload).start() {
         Ok(server) => server,
         Err(error @ StartError::Config(_)) => {
             super::complain(&error);
@@ -138,6 +143,8 @@ fn run_server(config: Config, sources: Sources) -> ExitCode {
     };
     announce(&server, &auth, kept);
     let ended = server.wait();
+    // Where both go to one place the ledger is the last word.
+    logs.map(Logging::flush);
     say(format_args!("\n{}", ended.ledger));
     ExitCode::from(ended.exit_code())
 }
@@ -176,14 +183,6 @@ fn flag(setting: &Setting) -> Arg {
         .allow_hyphen_values(true)
         .help(format!("{help} [default: {default}]"))
         .long_help(format!("{help}\n\nExpected: {accepted}\n[env: {env}] [default: {default}]"))
-}
-
-fn start_logging(config: &Config) {
-    let mut builder = env_logger::Builder::new();
-    builder.parse_filters(&config.log).format_timestamp_millis().target(env_logger::Target::Stderr);
-    if builder.try_init().is_err() {
-        super::complain(&"logging was started already, TIDEGATE_LOG is not used");
-    }
 }
 
 /// A connection is a descriptor, and the usual soft limit of 1,024 exists for programs that use `select`.

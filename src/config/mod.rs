@@ -96,6 +96,33 @@ pub struct Config {
     pub watch: Duration,
     /// `TIDEGATE_LOG`: the log filter.
     pub log: String,
+    /// `TIDEGATE_LOG_FORMAT`: what log lines look like.
+    pub log_format: LogFormat,
+    /// `TIDEGATE_LOG_BURST`: log lines from one place in the code within an interval; 0: no limit.
+    pub log_burst: u32,
+    /// `TIDEGATE_LOG_INTERVAL_MS`: that interval.
+    pub log_interval: Duration,
+    /// `TIDEGATE_ACCESS_LOG_RATE`: access lines that each worker logs in a second; 0: none.
+    pub access_log_rate: u32,
+}
+
+/// What log lines look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// As `TIDEGATE_LOG_FORMAT` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
 }
 
 /// How generated tokens begin, so that one that leaked can be recognised for what it is.
@@ -185,6 +212,10 @@ impl Default for Config {
             drain_notice: Duration::from_secs(1),
             watch: Duration::from_secs(5),
             log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            log_burst: 100,
+            log_interval: Duration::from_secs(10),
+            access_log_rate: 0,
         }
     }
 }

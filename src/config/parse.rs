@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::cpus::{self, Machine};
 use super::table::{Field, Kind, Setting};
-use super::{AuthMode, Config};
+use super::{AuthMode, Config, LogFormat};
 use crate::limits::{MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_WORKERS};
 
 /// A setting that can't be used. Its display is `TIDEGATE_X="abc": expected …`.
@@ -166,6 +166,11 @@ pub(super) fn log(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
         return Err(String::new());
     }
     draft.config.log = text.to_owned();
+    Ok(())
+}
+
+pub(super) fn log_format(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.config.log_format = if choice(text, "json", "text")? { LogFormat::Json } else { LogFormat::Text };
     Ok(())
 }
 

@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
+use crate::time::rfc3339;
 
 /// The log's name in the data directory.
 pub const FILE_NAME: &str = "audit.jsonl";
@@ -130,7 +131,7 @@ impl AuditLog {
 
     fn line<'a>(&'a self, event_type: &'a str, reason: &'a str) -> Line<'a> {
         Line {
-            timestamp: timestamp(SystemTime::now()),
+            timestamp: rfc3339(SystemTime::now()),
             event_type,
             service_id: &self.service_id,
             reason,
@@ -312,13 +313,6 @@ fn sync_parent(dir: &Path) {
     if let Err(error) = sync_dir(parent) {
         log::debug!("cannot sync {}: {error}", parent.display());
     }
-}
-
-/// RFC 3339 in UTC with milliseconds. A clock outside of 1970 to 9999 gives the nearest of these.
-fn timestamp(now: SystemTime) -> String {
-    const YEAR_9999: Duration = Duration::from_secs(253_402_300_799);
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().min(YEAR_9999);
-    humantime::format_rfc3339_millis(UNIX_EPOCH + now).to_string()
 }
 
 #[cfg(test)]
