@@ -83,6 +83,7 @@ pub mod build;
 pub mod client;
 pub mod config;
 pub mod conn;
+mod hex;
 pub mod limits;
 #[cfg(feature = "load")]
 pub mod load;

@@ -6,6 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::conn::View;
+use crate::server::ConnectionInfo;
+
+const SESSION: &str = "000102030405060708090a0b0c0d0e0f";
+const TOKEN: &str = "correct-horse-battery";
 
 #[derive(Default)]
 struct Fake {
@@ -14,6 +19,13 @@ struct Fake {
     drains: AtomicUsize,
     workers: Vec<Arc<WorkerStats>>,
     panics: bool,
+    token: Option<&'static str>,
+    bound_to: Option<&'static str>,
+    /// What the workers answer, and the workers that do not.
+    lists: Vec<(u16, ListPart)>,
+    silent: Vec<u16>,
+    gone: Option<Disconnected>,
+    asked: Mutex<Vec<String>>,
 }
 
 impl Control for Fake {
@@ -33,6 +45,50 @@ impl Control for Fake {
     fn service_id(&self) -> &str {
         "a\"b"
     }
+    fn about(&self) -> status::About {
+        let since = std::time::Instant::now();
+        status::About { listen: vec!["127.0.0.1:7400".parse().unwrap()], started: std::time::UNIX_EPOCH, since }
+    }
+    fn list(&self, principal: Option<String>, limit: usize, waker: &Arc<Waker>) -> Inquiry<ListPart> {
+        self.note(format!("list {principal:?} {limit}"));
+        let mut awaited: Vec<u16> = self.lists.iter().map(|(worker, _)| *worker).collect();
+        awaited.extend(&self.silent);
+        Inquiry::fake(self.answer_from_elsewhere(self.lists.clone(), waker), awaited)
+    }
+    fn disconnect(&self, session: SessionId, waker: &Arc<Waker>) -> Inquiry<Option<Disconnected>> {
+        self.note(format!("disconnect {}", crate::hex::hex(&session)));
+        Inquiry::fake(self.answer_from_elsewhere(vec![(1, self.gone.clone())], waker), vec![1])
+    }
+    fn disconnected(&self, worker: u16, _gone: &Disconnected, by: SocketAddr) {
+        self.note(format!("recorded {worker} {}", by.ip()));
+    }
+}
+
+impl Fake {
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+
+    fn noted(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Answers come from another thread, behind the question.
+    fn answer_from_elsewhere<T: Send + 'static>(
+        &self,
+        answers: Vec<(u16, T)>,
+        waker: &Arc<Waker>,
+    ) -> crossbeam_channel::Receiver<(u16, T)> {
+        let (to, from) = crossbeam_channel::unbounded();
+        let waker = Arc::clone(waker);
+        std::thread::spawn(move || {
+            for answer in answers {
+                let _ = to.send(answer);
+                waker.wake().unwrap();
+            }
+        });
+        from
+    }
 }
 
 struct Running {
@@ -42,10 +98,16 @@ struct Running {
 }
 
 fn run(fake: Fake) -> Running {
+    run_with(fake, |_| {})
+}
+
+fn run_with(fake: Fake, change: impl FnOnce(&mut client::Patience)) -> Running {
     let fake = Arc::new(fake);
-    let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = admin.local_addr();
-    Running { handle: admin.spawn(fake.clone()).unwrap(), fake, address }
+    let mut admin = Admin::bind(fake.bound_to.unwrap_or("127.0.0.1:0").parse().unwrap()).unwrap();
+    change(&mut admin.inner.patience);
+    let address = SocketAddr::from(([127, 0, 0, 1], admin.local_addr().port()));
+    let token = Arc::new(AdminToken::of(fake.token));
+    Running { handle: admin.spawn(fake.clone(), token).unwrap(), fake, address }
 }
 
 struct Reply {
@@ -67,7 +129,7 @@ impl Running {
 
     /// Sends `method target` and reads until the server closes.
     fn ask(&self, method: &str, target: &str, headers: &str) -> Reply {
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
         let mut text = String::new();
         self.send(&request).read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -114,17 +176,18 @@ fn a_web_page_cannot_begin_a_drain() {
     let admin = run(Fake::default());
     for header in ["Origin: https://example.org\r\n", "origin: null\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
         assert_eq!(admin.ask("POST", "/drain", header).status, 403);
+        assert_eq!(admin.ask("POST", &format!("/disconnect/{SESSION}"), header).status, 403);
     }
-    assert_eq!(admin.fake.drains.load(Ordering::SeqCst), 0);
+    assert_eq!((admin.fake.drains.load(Ordering::SeqCst), admin.fake.noted()), (0, vec![]));
 }
 
 #[test]
 fn other_paths_are_404_and_other_methods_405() {
     let admin = run(Fake::default());
-    for path in ["/", "/healthz/", "//healthz", "/metrics.json", "*"] {
+    for path in ["/healthz/", "//healthz", "/metrics.json", "*"] {
         assert_eq!(admin.get(path).status, 404, "{path}");
     }
-    for path in ["/healthz", "/readyz", "/metrics"] {
+    for path in ["/", "/healthz", "/readyz", "/metrics", "/status", "/connections"] {
         let reply = admin.ask("POST", path, "");
         assert_eq!(reply.status, 405);
         assert!(reply.head.contains("\r\nallow: get, head"), "{}", reply.head);
@@ -134,7 +197,9 @@ fn other_paths_are_404_and_other_methods_405() {
 #[test]
 fn head_is_get_without_the_body() {
     let admin = run(Fake::default());
-    for (path, status) in [("/healthz", 200), ("/metrics", 200), ("/nowhere", 404)] {
+    for (path, status) in
+        [("/healthz", 200), ("/metrics", 200), ("/", 200), ("/status", 200), ("/connections", 200), ("/nowhere", 404)]
+    {
         let reply = admin.ask("HEAD", path, "");
         assert_eq!((reply.status, reply.body.as_str()), (status, ""));
     }
@@ -271,9 +336,9 @@ fn pipelined_requests_are_answered_in_order_and_the_last_answer_is_not_reset() {
 fn a_silent_client_is_given_up() {
     let mut admin = Admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let short = std::time::Duration::from_millis(1);
-    admin.inner.patience = client::Patience { begun: short, idle: short };
+    admin.inner.patience = client::Patience { begun: short, idle: short, inquiry: short };
     let address = admin.local_addr();
-    let _handle = admin.spawn(Arc::new(Fake::default())).unwrap();
+    let _handle = admin.spawn(Arc::new(Fake::default()), Arc::new(AdminToken::none())).unwrap();
     for sent in ["", "GET /healthz HTTP/1.1\r\nHos"] {
         let mut stream = TcpStream::connect(address).unwrap();
         // Given up before it was written, or after: either way it ends.
@@ -309,4 +374,199 @@ fn dropping_the_handle_ends_the_thread_and_lets_go_of_the_control() {
     assert_eq!(Arc::strong_count(&fake), 2);
     drop(handle);
     assert_eq!(Arc::strong_count(&fake), 1);
+}
+
+fn info(connection: u64, principal: &str) -> ConnectionInfo {
+    ConnectionInfo {
+        connection,
+        session: crate::hex::unhex(SESSION),
+        principal: Some(principal.to_owned()),
+        peer: Some("192.0.2.7:5512".parse().unwrap()),
+        view: View {
+            state: "ready",
+            idle_ms: 1_500,
+            in_flight: 2,
+            queued: 3,
+            unparsed: 4,
+            heartbeat_ms: 30_000,
+            noticed: false,
+            paused: true,
+        },
+    }
+}
+
+fn body(reply: &Reply) -> serde_json::Value {
+    assert!(reply.head.contains("\r\ncontent-type: application/json\r\n"), "{}", reply.head);
+    serde_json::from_str(&reply.body).unwrap()
+}
+
+#[test]
+fn status_shows_every_stat_of_every_worker_and_their_sums() {
+    let workers: Vec<_> = (0..2).map(|_| Arc::new(WorkerStats::default())).collect();
+    workers[0].accepted.add(40);
+    workers[1].accepted.add(2);
+    let admin = run(Fake { workers: workers.clone(), ..Fake::default() });
+    *admin.fake.not_ready.lock().unwrap() = Some("draining".to_owned());
+    let status = body(&admin.get("/status"));
+    assert_eq!((&status["service_id"], &status["listen"][0]), (&"a\"b".into(), &"127.0.0.1:7400".into()));
+    assert_eq!((&status["ready"]["ok"], &status["ready"]["why"]), (&false.into(), &"draining".into()));
+    assert_eq!((&status["healthy"]["ok"], &status["healthy"]["why"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(status["started"], "1970-01-01T00:00:00.000Z");
+    assert_eq!((&status["totals"]["accepted"], &status["workers"][1]["stats"]["accepted"]), (&42.into(), &2.into()));
+    for (name, ..) in workers[0].each() {
+        assert!(status["totals"][name].is_u64() && status["workers"][0]["stats"][name].is_u64(), "{name}");
+    }
+}
+
+#[test]
+fn connections_are_listed_by_worker_with_what_is_known_of_them() {
+    let part = |connections| ListPart { connections, truncated: false };
+    let lists = vec![(1, part(vec![info(0x1_0000_0002, "b")])), (0, part(vec![info(7, "<a>")]))];
+    let admin = run(Fake { lists, ..Fake::default() });
+    let list = body(&admin.get("/connections?principal=%3Ca%3E&limit=9"));
+    assert_eq!(admin.fake.noted(), ["list Some(\"<a>\") 9"]);
+    assert_eq!((&list["complete"], &list["truncated"]), (&true.into(), &false.into()));
+    assert_eq!(list["silent_workers"], serde_json::json!([]));
+    let row = serde_json::json!({
+        "worker": 0, "connection": "7", "session": SESSION, "principal": "<a>", "peer": "192.0.2.7:5512",
+        "state": "ready", "idle_s": 1.5, "in_flight": 2, "queued_bytes": 3, "unparsed_bytes": 4,
+        "heartbeat_ms": 30000, "noticed": false, "paused": true,
+    });
+    assert_eq!(list["connections"][0], row);
+    assert_eq!(list["connections"][1]["connection"], "100000002");
+}
+
+#[test]
+fn a_list_says_what_is_missing() {
+    let truncated = vec![(0, ListPart { connections: vec![info(1, "a")], truncated: true })];
+    let list = body(&run(Fake { lists: truncated.clone(), ..Fake::default() }).get("/connections"));
+    assert_eq!((&list["complete"], &list["truncated"]), (&false.into(), &true.into()));
+    let moment = std::time::Duration::from_millis(1);
+    let admin = run_with(Fake { lists: truncated, silent: vec![3], ..Fake::default() }, |patience| {
+        patience.inquiry = moment;
+    });
+    let list = body(&admin.get("/connections"));
+    assert_eq!((&list["complete"], &list["silent_workers"]), (&false.into(), &serde_json::json!([3])));
+}
+
+#[test]
+fn lists_that_take_long_keep_nobody_waiting_and_are_no_more_than_a_few_at_a_time() {
+    let admin = run_with(Fake { silent: vec![3], ..Fake::default() }, |patience| {
+        patience.inquiry = std::time::Duration::from_secs(3600);
+        patience.begun = std::time::Duration::from_secs(3600);
+    });
+    let waiting: Vec<TcpStream> = (0..4)
+        .map(|asked| {
+            let stream = admin.send("GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            while admin.fake.noted().len() == asked {
+                std::thread::yield_now();
+            }
+            stream
+        })
+        .collect();
+    assert_eq!(admin.get("/healthz").status, 200);
+    let refused = admin.get("/connections");
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("\r\nretry-after: 1"), "{}", refused.head);
+    drop(waiting);
+}
+
+#[test]
+fn wrong_questions_are_answered_with_what_would_be_right() {
+    let admin = run(Fake::default());
+    for (target, word) in [
+        ("/connections?limit=x", "limit: "),
+        ("/connections?principal=%ff", "principal: "),
+        ("/connections?%zz", "no others"),
+    ] {
+        let reply = admin.get(target);
+        assert_eq!(reply.status, 400);
+        assert!(reply.body.contains(word), "{}", reply.body);
+    }
+    for session in ["", "0", &SESSION[1..], &format!("{SESSION}0"), &SESSION.replace('0', "g"), "%30", "../status"] {
+        assert_eq!(admin.ask("POST", &format!("/disconnect/{session}"), "").status, 400, "{session}");
+    }
+    assert!(admin.fake.noted().is_empty());
+}
+
+#[test]
+fn a_disconnection_names_whom_it_met_and_is_recorded_once() {
+    let gone = Disconnected { info: info(7, "a"), was_leaving: false };
+    let admin = run(Fake { gone: Some(gone.clone()), ..Fake::default() });
+    let reply = admin.ask("POST", &format!("/disconnect/{}", SESSION.to_uppercase()), "");
+    assert_eq!(reply.status, 202);
+    let page = body(&reply);
+    assert_eq!((&page["told"], &page["principal"], &page["worker"]), (&true.into(), &"a".into(), &1.into()));
+    assert_eq!(admin.fake.noted(), [format!("disconnect {SESSION}"), "recorded 1 127.0.0.1".to_owned()]);
+    let leaving = run(Fake { gone: Some(Disconnected { was_leaving: true, ..gone }), ..Fake::default() });
+    assert_eq!(body(&leaving.ask("POST", &format!("/disconnect/{SESSION}"), ""))["told"], false);
+    assert_eq!(leaving.fake.noted().len(), 1, "nothing was done, and nothing is recorded");
+    let nobody = run(Fake::default());
+    assert_eq!(nobody.ask("POST", &format!("/disconnect/{SESSION}"), "").status, 404);
+}
+
+#[test]
+fn the_operators_routes_want_the_token_and_the_probes_do_not() {
+    let admin = run(Fake { token: Some(TOKEN), bound_to: Some("0.0.0.0:0"), ..Fake::default() });
+    let right = format!("Authorization: Bearer {TOKEN}\r\n");
+    for (method, target, good) in [("GET", "/status", 200), ("GET", "/connections", 200), ("POST", "/drain", 202)] {
+        let refused = admin.ask(method, target, "Authorization: Bearer wrong\r\n");
+        assert_eq!(refused.status, 401);
+        assert!(refused.head.contains("\r\nwww-authenticate: bearer "), "{}", refused.head);
+        assert_eq!(admin.ask(method, target, &right).status, good, "{target}");
+    }
+    for open in ["/healthz", "/readyz", "/metrics", "/"] {
+        assert_eq!(admin.get(open).status, 200, "{open}");
+    }
+    let without = run(Fake { bound_to: Some("0.0.0.0:0"), ..Fake::default() });
+    for (method, target) in [("GET", "/"), ("GET", "/status"), ("GET", "/connections"), ("POST", "/drain")] {
+        let refused = without.ask(method, target, &right);
+        assert_eq!(refused.status, 403);
+        assert!(refused.body.contains("TIDEGATE_ADMIN_TOKEN_FILE"), "{}", refused.body);
+    }
+    assert_eq!(without.fake.drains.load(Ordering::SeqCst), 0);
+    assert_eq!(without.get("/healthz").status, 200);
+}
+
+#[test]
+fn every_answer_tells_browsers_to_keep_frame_and_load_nothing() {
+    let admin = run(Fake::default());
+    let wanted = [
+        "cache-control: no-store",
+        "x-content-type-options: nosniff",
+        "x-frame-options: deny",
+        "referrer-policy: no-referrer",
+        "cross-origin-resource-policy: same-origin",
+    ];
+    for target in ["/", "/healthz", "/status", "/metrics", "/connections", "/nowhere"] {
+        let head = admin.get(target).head;
+        assert!(wanted.iter().all(|header| head.contains(&format!("\r\n{header}"))), "{head}");
+        assert_eq!(head.matches("content-security-policy: default-src 'none'; ").count(), 1, "{head}");
+        assert!(head.contains("frame-ancestors 'none'"), "{head}");
+    }
+}
+
+#[test]
+fn the_page_runs_and_applies_only_what_carries_its_nonce() {
+    let admin = run(Fake::default());
+    let nonces = [0, 1].map(|_| {
+        let page = admin.get("/");
+        assert_eq!(page.status, 200);
+        let nonce = page.head.split("'nonce-").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+        assert_eq!(
+            page.body.matches("<script").count(),
+            page.body.matches(&format!("<script nonce=\"{nonce}\"")).count()
+        );
+        assert_eq!(
+            page.body.matches("<style").count(),
+            page.body.matches(&format!("<style nonce=\"{nonce}\"")).count()
+        );
+        assert!(!page.body.contains('@') || !page.body.contains("@nonce@"));
+        for outside in ["http://", "https://", "//cdn", "innerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            let allowed = page.body.replace("http://www.w3.org/2000/svg", "");
+            assert!(!allowed.contains(outside), "{outside}");
+        }
+        nonce
+    });
+    assert_ne!(nonces[0], nonces[1]);
 }

@@ -1,13 +1,13 @@
 //! One HTTP client of the admin port: requests in, answers out, one at a time.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::Control;
-use super::routes::{self, Answer, Ask, BROWSER_HEADERS};
+use super::later::Later;
+use super::routes::{self, Answer, Ask, Desk, Reply};
 
 /// The longest request line and headers together. Bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -18,6 +18,9 @@ const MAX_HEADERS: usize = 64;
 /// Steps that a client takes before the others have their turn.
 const BUDGET: usize = 32;
 
+/// Content-Security-Policy: what a browser may do with an answer.
+pub(super) const POLICY: &str = "Content-Security-Policy";
+
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -25,10 +28,16 @@ pub(super) struct Patience {
     pub(super) begun: Duration,
     /// Until the first or next request. Longer than the interval at which metrics are read.
     pub(super) idle: Duration,
+    /// Until it is answered with what the workers have said so far.
+    pub(super) inquiry: Duration,
 }
 
 impl Patience {
-    pub(super) const DEFAULT: Patience = Patience { begun: Duration::from_secs(10), idle: Duration::from_secs(90) };
+    pub(super) const DEFAULT: Patience = Patience {
+        begun: Duration::from_secs(10),
+        idle: Duration::from_secs(90),
+        inquiry: Duration::from_millis(crate::limits::ADMIN_INQUIRY_MS),
+    };
 }
 
 /// Where a client stands after its turn.
@@ -45,8 +54,11 @@ pub(super) enum Progress {
 /// A client and what is under way with it.
 pub(super) struct Client {
     stream: TcpStream,
+    from: SocketAddr,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// The answer that is being waited for, and whether its body is wanted.
+    later: Option<(Later, bool)>,
     /// No further request is read; what comes is thrown away, until the client closes. Closing with
     /// unread input would be a reset, and take the answer with it.
     last: bool,
@@ -55,9 +67,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream, patience: Patience, now: Instant) -> Client {
+    pub(super) fn new(stream: TcpStream, from: SocketAddr, patience: Patience, now: Instant) -> Client {
         let deadline = now + patience.idle;
-        Client { stream, input: Vec::new(), output: Vec::new(), last: false, deadline, patience }
+        Client { stream, from, input: Vec::new(), output: Vec::new(), later: None, last: false, deadline, patience }
     }
 
     /// When to give it up.
@@ -65,10 +77,15 @@ impl Client {
         self.deadline
     }
 
+    /// Until when it waits for workers' answers, if it does.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        self.later.as_ref().map(|(later, _)| later.until)
+    }
+
     /// Reads, answers and writes as far as the socket and the budget allow.
-    pub(super) fn advance(&mut self, control: &dyn Control, now: Instant) -> Progress {
+    pub(super) fn advance(&mut self, desk: &mut Desk<'_>) -> Progress {
         for _ in 0..BUDGET {
-            match self.step(control, now) {
+            match self.step(desk) {
                 Ok(true) => {}
                 Ok(false) => return Progress::Over,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -80,7 +97,8 @@ impl Client {
     }
 
     /// One step; false when there is no further one.
-    fn step(&mut self, control: &dyn Control, now: Instant) -> io::Result<bool> {
+    fn step(&mut self, desk: &mut Desk<'_>) -> io::Result<bool> {
+        let now = desk.now;
         if !self.output.is_empty() {
             let sent = self.stream.write(&self.output)?;
             self.output.drain(..sent);
@@ -91,7 +109,16 @@ impl Client {
             }
             return Ok(sent > 0);
         }
-        if !self.last && self.answer_next(control) {
+        if let Some((mut later, head_only)) = self.later.take() {
+            if !later.is_due(now) {
+                self.later = Some((later, head_only));
+                // Not the socket is waited for; the port looks again when a worker wakes it.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.output = encode(&routes::answer_later(later, desk.control), head_only, self.last);
+            return Ok(true);
+        }
+        if !self.last && self.answer_next(desk) {
             return Ok(true);
         }
         let mut block = [0; 4096];
@@ -106,7 +133,7 @@ impl Client {
     }
 
     /// Answers the request that the input begins with, if it is whole or wrong.
-    fn answer_next(&mut self, control: &dyn Control) -> bool {
+    fn answer_next(&mut self, desk: &mut Desk<'_>) -> bool {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         let refused = match request.parse(&self.input) {
@@ -114,11 +141,18 @@ impl Client {
                 let ask = Ask {
                     method: request.method.unwrap_or_default(),
                     target: request.path.unwrap_or_default(),
-                    from_page: BROWSER_HEADERS.iter().any(|name| header(&request, name).is_some()),
+                    host: header(&request, "Host"),
+                    origin: header(&request, "Origin").is_some(),
+                    fetch_site: header(&request, "Sec-Fetch-Site"),
+                    authorization: header(&request, "Authorization"),
+                    from: self.from,
                 };
                 self.last = is_last(&request);
-                let answer = routes::answer(&ask, control);
-                self.output = encode(&answer, ask.method == "HEAD", self.last);
+                let head_only = ask.method == "HEAD";
+                match routes::answer(&ask, desk) {
+                    Reply::Now(answer) => self.output = encode(&answer, head_only, self.last),
+                    Reply::Later(later) => self.later = Some((later, head_only)),
+                }
                 self.input.drain(..head);
                 return true;
             }
@@ -147,31 +181,43 @@ fn header<'a>(request: &'a httparse::Request<'_, '_>, name: &str) -> Option<&'a 
     request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
+/// What every answer says to browsers: keep nothing, show it in no frame, load nothing for it.
+const ALWAYS: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n\
+    Referrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n";
+
+/// The policy of answers that have none of their own.
+const NOTHING_MORE: &str = "default-src 'none'; frame-ancestors 'none'";
+
 fn encode(answer: &Answer, head_only: bool, last: bool) -> Vec<u8> {
     let reason = match answer.status {
         200 => "OK",
         202 => "Accepted",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "Internal Server Error",
     };
-    let allow = answer.allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default();
-    let connection = if last { "close" } else { "keep-alive" };
-    let mut bytes = format!(
-        "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
-         Connection: {connection}\r\n\r\n",
+    let mut head = format!(
+        "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{ALWAYS}",
         answer.status,
         answer.content_type,
         answer.body.len(),
-    )
-    .into_bytes();
-    if !head_only {
-        bytes.extend_from_slice(answer.body.as_bytes());
+    );
+    let policy = answer.headers.iter().all(|(name, _)| *name != POLICY).then_some((POLICY, NOTHING_MORE));
+    let own = answer.headers.iter().map(|(name, value)| (*name, &**value));
+    let connection = ("Connection", if last { "close" } else { "keep-alive" });
+    for (name, value) in own.chain(policy).chain([connection]) {
+        head += &format!("{name}: {value}\r\n");
     }
-    bytes
+    head += "\r\n";
+    if !head_only {
+        head += &answer.body;
+    }
+    head.into_bytes()
 }

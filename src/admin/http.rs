@@ -15,7 +15,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use super::Control;
+use super::access::Access;
 use super::client::{Client, Patience, Progress};
+use super::routes::Desk;
+use super::token::AdminToken;
 
 /// Clients at a time. The one that is nearest to its deadline makes room for a new one.
 const MAX_CLIENTS: usize = 64;
@@ -51,7 +54,7 @@ impl Bound {
         self.address
     }
 
-    pub(super) fn spawn(self, control: Arc<dyn Control>) -> io::Result<AdminHandle> {
+    pub(super) fn spawn(self, control: Arc<dyn Control>, token: Arc<AdminToken>) -> io::Result<AdminHandle> {
         let (waker, stopped) = (self.waker.clone(), Arc::new(AtomicBool::new(false)));
         let mut port = Port {
             listener: self.listener,
@@ -61,6 +64,8 @@ impl Bound {
             unfinished: Vec::new(),
             accept_at: None,
             control,
+            access: Access::new(self.address, token),
+            waker: waker.clone(),
             stopped: stopped.clone(),
         };
         let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || port.run())?;
@@ -116,6 +121,8 @@ struct Port {
     /// Accepting pauses until then.
     accept_at: Option<Instant>,
     control: Arc<dyn Control>,
+    access: Access,
+    waker: Arc<Waker>,
     stopped: Arc<AtomicBool>,
 }
 
@@ -134,6 +141,8 @@ impl Port {
             let mut ready = std::mem::take(&mut self.unfinished);
             let tokens = events.iter().map(|event| event.token());
             ready.extend(tokens.clone().filter(|token| *token < WAKER).map(usize::from));
+            // The waker tells of workers' answers, and not of whose.
+            ready.extend(self.clients.iter().filter(|(_, client)| client.waits_until().is_some()).map(|(key, _)| key));
             for key in ready {
                 self.advance(key, now);
             }
@@ -150,7 +159,8 @@ impl Port {
         if !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines = self.clients.iter().map(|(_, client)| client.deadline());
+        let deadlines =
+            self.clients.iter().flat_map(|(_, client)| client.waits_until().into_iter().chain([client.deadline()]));
         deadlines.chain(self.accept_at).min().map(|at| at.saturating_duration_since(now))
     }
 
@@ -158,7 +168,7 @@ impl Port {
         self.accept_at = None;
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.welcome(stream, now),
+                Ok((stream, from)) => self.welcome(stream, from, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
                 }
@@ -171,7 +181,7 @@ impl Port {
         }
     }
 
-    fn welcome(&mut self, mut stream: TcpStream, now: Instant) {
+    fn welcome(&mut self, mut stream: TcpStream, from: SocketAddr, now: Instant) {
         if self.clients.len() >= MAX_CLIENTS {
             let oldest = self.clients.iter().min_by_key(|(_, client)| client.deadline()).map(|(key, _)| key);
             oldest.map(|key| self.clients.remove(key));
@@ -180,7 +190,7 @@ impl Port {
         let key = slot.key();
         match self.poll.registry().register(&mut stream, Token(key), Interest::READABLE | Interest::WRITABLE) {
             Ok(()) => {
-                slot.insert(Client::new(stream, self.patience, now));
+                slot.insert(Client::new(stream, from, self.patience, now));
                 self.advance(key, now);
             }
             Err(error) => log::warn!("admin port: a client was turned away: {error}"),
@@ -188,8 +198,12 @@ impl Port {
     }
 
     fn advance(&mut self, key: usize, now: Instant) {
+        let open = self.clients.iter().filter(|(_, client)| client.waits_until().is_some()).count();
         let Some(client) = self.clients.get_mut(key) else { return };
-        match client.advance(&*self.control, now) {
+        let control = &*self.control;
+        let patience = self.patience.inquiry;
+        let mut desk = Desk { control, access: &mut self.access, waker: &self.waker, open, patience, now };
+        match client.advance(&mut desk) {
             Progress::Waiting => {}
             Progress::Unfinished => self.unfinished.push(key),
             Progress::Over => drop(self.clients.remove(key)),

@@ -1,27 +1,44 @@
-//! The admin port: health, readiness, metrics and drain over HTTP, on a thread of its own.
+//! The admin port: what an operator sees and does, over HTTP, on a thread of its own.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /healthz` | 200 `ok`, or 503 and why |
+//! | `GET /` | a live page for a browser, which shows `/status` |
+//! | `GET /healthz` | 200 `ok`, or 503 and why: a restart is wanted |
 //! | `GET /readyz` | 200 `ready`, or 503 and why |
 //! | `GET /metrics` | every worker's counters in OpenMetrics text |
+//! | `GET /status` | everything on one page of JSON: [`status::Status`] |
+//! | `GET /connections?principal=P&limit=N` | a list of connections, of all principals or one, 100 or up to 10,000 |
+//! | `POST /disconnect/SESSION` | 202, and the session's connection gets GOAWAY `operator`; 404: there is none |
 //! | `POST /drain` | 202, and the drain begins |
 //!
-//! It asks nobody who they are: its address is its protection. A request that a browser sends on
-//! behalf of a web page is not taken for an operator's.
+//! Health, readiness and metrics are for everybody who can connect. The rest is for the operator: on a
+//! loopback address that is everybody on this machine, unless there is a token ([`AdminToken`]); on
+//! other addresses it is the token's bearer, and nobody without a token. A request that a browser
+//! sends on behalf of a web page is not taken for an operator's.
 
+mod access;
 mod client;
 mod http;
+mod later;
 mod metrics;
+mod page;
+mod query;
 mod routes;
+pub mod status;
+mod token;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use http::AdminHandle;
+use mio::Waker;
 
+pub use http::AdminHandle;
+pub use token::{AdminToken, AdminTokenError, TOKEN_CHARS};
+
+use crate::proto::SessionId;
+use crate::server::{Disconnected, Inquiry, ListPart};
 use crate::stats::WorkerStats;
 
 /// What the admin port shows and moves. Called from its thread, one call at a time: a call that takes long keeps the other clients waiting.
@@ -36,6 +53,15 @@ pub trait Control: Send + Sync {
     fn workers(&self) -> Vec<Arc<WorkerStats>>;
     /// `TIDEGATE_SERVICE_ID`.
     fn service_id(&self) -> &str;
+    /// What does not change while it runs.
+    fn about(&self) -> status::About;
+    /// Asks the workers for at most `limit` connections, of one principal or of all. Returns at once;
+    /// `waker` is woken with each answer.
+    fn list(&self, principal: Option<String>, limit: usize, waker: &Arc<Waker>) -> Inquiry<ListPart>;
+    /// Has the connection of a session told to go. Returns at once; `waker` is woken with the answer.
+    fn disconnect(&self, session: SessionId, waker: &Arc<Waker>) -> Inquiry<Option<Disconnected>>;
+    /// Records who had a connection told to go.
+    fn disconnected(&self, worker: u16, gone: &Disconnected, by: SocketAddr);
 }
 
 /// The admin port, bound and not yet served.
@@ -60,13 +86,13 @@ impl Admin {
         self.inner.local_addr()
     }
 
-    /// Serves `control` until the handle is stopped or dropped.
+    /// Serves `control` to the bearer of `token` until the handle is stopped or dropped.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn spawn(self, control: Arc<dyn Control>) -> Result<AdminHandle, AdminError> {
+    pub fn spawn(self, control: Arc<dyn Control>, token: Arc<AdminToken>) -> Result<AdminHandle, AdminError> {
         let address = self.local_addr();
-        self.inner.spawn(control).map_err(|source| AdminError { address, source })
+        self.inner.spawn(control, token).map_err(|source| AdminError { address, source })
     }
 }
 

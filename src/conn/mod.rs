@@ -27,11 +27,13 @@ mod output;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod view;
 
 pub use buffers::{BufferId, Buffers};
 pub use clock::Millis;
 pub use host::{AuthRequest, AuthVerdict, Dispatched, Host, Refusal, Welcome};
 pub use output::{Action, Sink, Written};
+pub use view::View;
 
 use std::time::Duration;
 

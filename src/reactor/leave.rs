@@ -9,6 +9,7 @@ use super::pending::Wait;
 use super::tick::{Reactor, Slot};
 use super::token::ConnToken;
 use crate::conn::{Action, Departure};
+use crate::hex::hex;
 use crate::proto::GoAwayReason;
 
 /// A connection that was cut, for the ledger.
@@ -108,6 +109,8 @@ impl Reactor {
         self.run_queue.clear();
         self.dirty.clear();
         self.hub.evicted.clear();
+        // Perhaps it was one of these; who asked hears nothing, and says so.
+        self.listings.clear();
         self.look_everywhere();
         self.leaving = self.conns.iter().filter(|(_, slot)| slot.conn.is_leaving()).count();
         let cuts = self.cut_all();
@@ -133,8 +136,4 @@ impl Reactor {
 
 fn drain_departure(deadline_ms: u32, reconnect_after_ms: u32) -> Departure<'static> {
     Departure { reason: GoAwayReason::Drain, deadline_ms, reconnect_after_ms, addresses: &[] }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

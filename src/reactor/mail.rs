@@ -152,6 +152,9 @@ impl Reactor {
                 self.hub.mailboxes[usize::from(from)].deliver(pending, outcome);
             }
             Letter::WorkerLost { worker } => self.hub.sessions.release_all_of(worker, self.hub.now_s),
+            Letter::List { query, back } => self.begin_list(query, back),
+            Letter::Disconnect { id, back } => self.disconnect(id, back),
+            Letter::Dismiss { token, back } => self.dismiss(token, back),
             Letter::Panic => panic!("a test asked this worker to panic"),
         }
     }

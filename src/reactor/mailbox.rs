@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
 
+use super::inspect::{Back, Disconnected, ListPart, ListQuery};
 use super::pending::PendingKey;
 use crate::proto::SessionId;
 use crate::service::{AnswerSink, Outcome};
 use crate::session::{Owner, Principal};
 
-/// From worker to worker.
+/// From worker to worker, and from whoever watches them.
 #[derive(Debug)]
 pub enum Letter {
     /// To a session's home: a connection of `from` wants it. Answered with [`Outcome::Claimed`].
@@ -59,6 +60,27 @@ pub enum Letter {
     WorkerLost {
         /// Which.
         worker: u16,
+    },
+    /// To all: which connections there are.
+    List {
+        /// Which are wanted.
+        query: Arc<ListQuery>,
+        /// Where the list goes.
+        back: Back<ListPart>,
+    },
+    /// To a session's home: its connection is to go.
+    Disconnect {
+        /// The session.
+        id: SessionId,
+        /// Where to tell which one that was; `None`: there is none.
+        back: Back<Option<Disconnected>>,
+    },
+    /// From a session's home: this connection is to go.
+    Dismiss {
+        /// The connection.
+        token: u64,
+        /// Where to tell about it.
+        back: Back<Option<Disconnected>>,
     },
     /// For tests of recovery: panic.
     Panic,

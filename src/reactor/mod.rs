@@ -12,6 +12,7 @@
 //! | `transport`, `outq` | the stream under a connection |
 //! | `live` | what may change while it runs |
 //! | `leave` | what a drain asks for |
+//! | `inspect` | what an operator asks for: lists of connections, and the end of one |
 //! | `token` | names of event sources |
 //! | `bench_support` | what micro benchmarks reach of all this |
 
@@ -20,6 +21,7 @@ pub mod bench_support;
 mod deadlines;
 mod gate;
 mod hub;
+mod inspect;
 mod leave;
 #[cfg(test)]
 mod linger_tests;
@@ -37,6 +39,8 @@ mod turn;
 
 pub use deadlines::Deadlines;
 pub(crate) use hub::Hub;
+pub(crate) use inspect::Back;
+pub use inspect::{ConnectionInfo, Disconnected, ListPart, ListQuery};
 pub(crate) use leave::CutConnection;
 pub(crate) use listener::bind;
 pub(crate) use live::{Live, LiveCell};

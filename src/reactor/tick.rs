@@ -12,6 +12,7 @@ use slab::Slab;
 use super::deadlines::Deadlines;
 use super::gate::Gate;
 use super::hub::{Hub, SessionRef};
+use super::inspect::Listing;
 use super::leave::CutConnection;
 use super::live::{Live, LiveCell};
 use super::mailbox::Inbox;
@@ -58,6 +59,8 @@ pub struct Reactor {
     pub(super) delivering: HashMap<ConnToken, Delivery>,
     /// Connections that a drain has cut before its end, because they took nothing more.
     pub(super) cuts: Vec<CutConnection>,
+    /// Lists of connections that are being made.
+    pub(super) listings: VecDeque<Listing>,
     started: Instant,
     /// When there was last something to do, on the clock of `started`.
     worked: Duration,
@@ -170,6 +173,7 @@ impl Reactor {
             leaving: 0,
             delivering: HashMap::new(),
             cuts: Vec::new(),
+            listings: VecDeque::new(),
             started: Instant::now(),
             worked: Duration::ZERO,
             mail_left: false,
@@ -227,6 +231,7 @@ impl Reactor {
         // Before looking: what comes after this wakes us again.
         let notified = self.hub.mailboxes[usize::from(self.hub.worker)].opened();
         self.mail_left = (notified || self.mail_left) && self.read_mail(self.pace.mail_batch);
+        self.go_on_listing();
         self.hub.empty_outbox();
         self.flush_dirty();
         self.accept();
@@ -287,7 +292,7 @@ impl Reactor {
 
     /// How long the poll may sleep.
     fn patience(&mut self, wake_at: Option<Instant>) -> Option<Duration> {
-        if !self.run_queue.is_empty() || self.mail_left || self.gate.is_ready() {
+        if !self.run_queue.is_empty() || self.mail_left || self.gate.is_ready() || !self.listings.is_empty() {
             return Some(Duration::ZERO);
         }
         let elapsed = self.started.elapsed();

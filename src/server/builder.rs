@@ -158,8 +158,15 @@ impl Builder {
             stats: assembly.stats.clone(),
             reports: reports.clone(),
             lost: (0..config.workers).map(|_| AtomicBool::new(false)).collect(),
+            ids: assembly.ids.clone(),
             #[cfg(feature = "admin")]
             service_id: config.service_id.clone(),
+            #[cfg(feature = "admin")]
+            about: crate::admin::status::About {
+                listen: addresses.clone(),
+                started: std::time::SystemTime::now(),
+                since: std::time::Instant::now(),
+            },
         });
         let workers =
             assembly.workers(&live, listeners, &services, &drain, &reports).map_err(system("set up a worker"))?;
@@ -177,7 +184,12 @@ impl Builder {
         let admin_addr = None;
         #[cfg(feature = "admin")]
         let admin = admin
-            .map(|admin| admin.spawn(Arc::clone(&shared) as Arc<dyn crate::admin::Control>))
+            .map(|admin| {
+                admin.spawn(
+                    Arc::clone(&shared) as Arc<dyn crate::admin::Control>,
+                    Arc::new(crate::admin::AdminToken::none()),
+                )
+            })
             .transpose()
             .map_err(|e| StartError::System(e.to_string()))?;
         let reloader = Reloader::new(live, Arc::clone(&drain), self.source, self.hooks);
@@ -279,11 +291,12 @@ struct Assembly {
     polls: Vec<(Poll, Inbox, Option<Signals>)>,
     mailboxes: Vec<Arc<Mailbox>>,
     stats: Vec<Arc<WorkerStats>>,
+    ids: IdKey,
 }
 
 impl Assembly {
     fn new(config: &Config, signals: bool) -> std::io::Result<Assembly> {
-        let mut assembly = Assembly { polls: Vec::new(), mailboxes: Vec::new(), stats: Vec::new() };
+        let mut assembly = Assembly { polls: Vec::new(), mailboxes: Vec::new(), stats: Vec::new(), ids: IdKey::new() };
         for worker in 0..config.workers {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), reactor::WAKER)?;
@@ -305,7 +318,6 @@ impl Assembly {
         reports: &Sender<Report>,
     ) -> std::io::Result<Vec<Worker>> {
         let config = &*live.get().config;
-        let ids = IdKey::new();
         let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
         let ttl_s = config.session_ttl.as_secs().min(u64::from(u32::MAX)) as u32;
         let polls = std::mem::take(&mut self.polls);
@@ -315,8 +327,8 @@ impl Assembly {
             let limits = SessionLimits { sessions: core.max_sessions, state, ttl_s };
             let hub = Hub::new(
                 index as u16,
-                Sessions::new(index as u16, ids.clone(), limits),
-                ids.clone(),
+                Sessions::new(index as u16, self.ids.clone(), limits),
+                self.ids.clone(),
                 self.mailboxes.clone(),
                 core.max_pending,
                 Arc::clone(&self.stats[index]),

@@ -19,6 +19,7 @@
 pub mod audit;
 mod builder;
 mod drain;
+mod inquiry;
 pub mod ledger;
 mod plan;
 mod reload;
@@ -31,12 +32,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub use audit::{AuditError, AuditLog};
 pub use builder::{Builder, StartError};
+pub use inquiry::{Connections, Inquiry};
 pub use ledger::{Cut, Ledger, PhaseDurations};
 
+pub use crate::reactor::{ConnectionInfo, Disconnected, ListPart, ListQuery};
+
+use crate::proto::SessionId;
 use crate::reactor::{Letter, Mailbox};
+use crate::session::IdKey;
 use crate::stats::WorkerStats;
 use crossbeam_channel::Sender;
 use plan::Drain;
@@ -77,9 +84,12 @@ pub(crate) struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     stats: Vec<Arc<WorkerStats>>,
     lost: Vec<AtomicBool>,
+    ids: IdKey,
     reports: Sender<Report>,
     #[cfg(feature = "admin")]
     service_id: String,
+    #[cfg(feature = "admin")]
+    about: crate::admin::status::About,
 }
 
 impl Server {
@@ -119,6 +129,28 @@ impl Server {
     pub fn cut(&self) {
         self.shared.drain.begin("embedder", true);
         self.shared.drain.cut_now();
+    }
+
+    /// The connections of `principal`, or all, at most `limit`. Waits at most `timeout` for the workers,
+    /// which look through their connections in slices and serve on meanwhile.
+    pub fn connections(&self, principal: Option<&str>, limit: usize, timeout: Duration) -> Connections {
+        let mut inquiry = self.shared.list(ListQuery::new(principal.map(str::to_owned), limit), None);
+        inquiry.wait(timeout);
+        Connections::of(inquiry)
+    }
+
+    /// Tells the connection of a session to go: it gets GOAWAY with reason `operator`, what it has
+    /// asked is answered, and it is closed. The session lives on for its time to live. `None`: there
+    /// is no such connection, or its worker did not answer within `timeout`.
+    pub fn disconnect(&self, session: &SessionId, timeout: Duration) -> Option<Disconnected> {
+        let mut inquiry = self.shared.disconnect(*session, None);
+        inquiry.wait(timeout);
+        let (worker, gone) = inquiry.finish().0.pop()?;
+        let gone = gone?;
+        if !gone.was_leaving {
+            self.shared.record_disconnect(worker, &gone, "embedder");
+        }
+        Some(gone)
     }
 
     /// Waits until a drain, whoever begins it, is over.
@@ -224,5 +256,21 @@ impl crate::admin::Control for Shared {
 
     fn service_id(&self) -> &str {
         &self.service_id
+    }
+
+    fn about(&self) -> crate::admin::status::About {
+        self.about.clone()
+    }
+
+    fn list(&self, principal: Option<String>, limit: usize, waker: &Arc<mio::Waker>) -> Inquiry<ListPart> {
+        self.list(ListQuery::new(principal, limit), Some(Arc::clone(waker)))
+    }
+
+    fn disconnect(&self, session: SessionId, waker: &Arc<mio::Waker>) -> Inquiry<Option<Disconnected>> {
+        self.disconnect(session, Some(Arc::clone(waker)))
+    }
+
+    fn disconnected(&self, worker: u16, gone: &Disconnected, by: SocketAddr) {
+        self.record_disconnect(worker, gone, &by.to_string());
     }
 }

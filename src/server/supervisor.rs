@@ -1,11 +1,13 @@
 //! The supervisor thread: starts workers, follows the drain, joins, writes the ledger.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use serde::Serialize;
 
 use super::audit::AuditLog;
 use super::drain::{Drained, Timeline};
@@ -14,8 +16,9 @@ use super::plan::Drain;
 use super::reload::Reloader;
 use super::worker::{Report, Worker};
 use super::{Ended, Shared};
+use crate::hex::hex;
 use crate::limits::{MAX_NAMED_CUTS, WORKER_GRACE_MS};
-use crate::reactor::CutConnection;
+use crate::reactor::{CutConnection, Disconnected};
 use crate::service::Pool;
 
 /// Deaths of one worker after which it is started anew only after a while.
@@ -56,6 +59,7 @@ impl Supervisor {
                 Ok(Report::DrainBegan) => self.tell_systemd(),
                 Ok(Report::Drained(index, drained)) => self.handle_drained(index, drained),
                 Ok(Report::Died(worker, why)) => self.handle_death(worker, &why),
+                Ok(Report::Disconnected(worker, gone, by)) => record_disconnect(&self.audit, worker, &gone, &by),
                 Err(RecvTimeoutError::Timeout) => {
                     self.reloader.look(&self.audit);
                     self.wake_rested();
@@ -190,6 +194,11 @@ impl Supervisor {
             log::error!("{busy} handlers of the blocking pool did not stop: their threads are left behind");
         }
         let persist_from = Instant::now();
+        for report in self.reports.try_iter() {
+            if let Report::Disconnected(worker, gone, by) = report {
+                record_disconnect(&self.audit, worker, &gone, &by);
+            }
+        }
         let mut ledger = self.shared.ledger(&missing);
         self.lost.drain(..).for_each(|(worker, cut)| name_cut(&mut ledger, worker, cut, "worker_panic"));
         let why = if self.drain.was_told_to_cut() { "second_signal" } else { "deadline" };
@@ -214,6 +223,25 @@ impl Supervisor {
             hangups.close();
         }
         Ended { ledger, reason }
+    }
+}
+
+/// A disconnection's own fields in the audit log.
+#[derive(Serialize)]
+struct DisconnectDetails<'a> {
+    worker: u16,
+    peer: Option<SocketAddr>,
+    principal: Option<&'a str>,
+    session: Option<String>,
+    by: &'a str,
+}
+
+fn record_disconnect(audit: &AuditLog, worker: u16, gone: &Disconnected, by: &str) {
+    let info = &gone.info;
+    let (principal, session) = (info.principal.as_deref(), info.session.map(|id| hex(&id)));
+    let details = DisconnectDetails { worker, peer: info.peer, principal, session, by };
+    if let Err(error) = audit.record("disconnect", "operator", &details) {
+        log::error!("{error}");
     }
 }
 

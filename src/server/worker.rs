@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::drain::{DrainRun, Drained};
 use super::plan::Drain;
-use crate::reactor::Reactor;
+use crate::reactor::{Disconnected, Reactor};
 
 /// From workers to the supervisor.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) enum Report {
     Drained(usize, Drained),
     /// A worker panicked, or its poll failed. What is left of it comes along, to be started anew.
     Died(Box<Worker>, String),
+    /// An operator had this worker's connection go; the last is who.
+    Disconnected(u16, Box<Disconnected>, String),
 }
 
 /// What a worker thread runs.
