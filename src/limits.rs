@@ -71,6 +71,9 @@ pub const WORKER_GRACE_MS: u64 = 2_000;
 /// How long the admin port waits for workers' answers before it does with those that it has. Milliseconds.
 pub const ADMIN_INQUIRY_MS: u64 = 1_000;
 
+/// Characters of the admin port's token. Shorter ones can be guessed.
+pub const ADMIN_TOKEN_CHARS: std::ops::RangeInclusive<usize> = 16..=1024;
+
 /// Connections that are named one by one in the ledger when they were cut; the rest are counted.
 pub const MAX_NAMED_CUTS: usize = 100;
 

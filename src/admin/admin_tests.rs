@@ -338,7 +338,7 @@ fn a_silent_client_is_given_up() {
     let short = std::time::Duration::from_millis(1);
     admin.inner.patience = client::Patience { begun: short, idle: short, inquiry: short };
     let address = admin.local_addr();
-    let _handle = admin.spawn(Arc::new(Fake::default()), Arc::new(AdminToken::none())).unwrap();
+    let _handle = admin.spawn(Arc::new(Fake::default()), Arc::new(AdminToken::of(None))).unwrap();
     for sent in ["", "GET /healthz HTTP/1.1\r\nHos"] {
         let mut stream = TcpStream::connect(address).unwrap();
         // Given up before it was written, or after: either way it ends.
@@ -446,7 +446,8 @@ fn a_list_says_what_is_missing() {
         patience.inquiry = moment;
     });
     let list = body(&admin.get("/connections"));
-    assert_eq!((&list["complete"], &list["silent_workers"]), (&false.into(), &serde_json::json!([3])));
+    assert_eq!(list["complete"], false);
+    assert!(list["silent_workers"].as_array().unwrap().contains(&3.into()), "{list}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use mio::Waker;
 
 pub use http::AdminHandle;
-pub use token::{AdminToken, AdminTokenError, TOKEN_CHARS};
+pub use token::{AdminToken, AdminTokenError};
 
 use crate::proto::SessionId;
 use crate::server::{Disconnected, Inquiry, ListPart};

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Control;
 use crate::build;
-use crate::time::timestamp;
+use crate::time::rfc3339;
 
 /// What does not change while a server runs.
 #[derive(Clone, Debug)]
@@ -93,8 +93,8 @@ impl Status {
             commit: build::COMMIT,
             features: build::FEATURES,
             pid: std::process::id(),
-            started: timestamp(about.started),
-            now: timestamp(SystemTime::now()),
+            started: rfc3339(about.started),
+            now: rfc3339(SystemTime::now()),
             uptime_s: rounded(about.since.elapsed()),
             listen: about.listen,
             ready: check(control.ready()),

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Characters of a token. Shorter ones can be guessed.
-pub const TOKEN_CHARS: std::ops::RangeInclusive<usize> = 16..=1024;
+use crate::config::{AdminAuth, is_admin_token};
+use crate::limits::ADMIN_TOKEN_CHARS;
 
 /// Bytes of its file that are looked at.
 const MAX_FILE: u64 = 64 * 1024;
@@ -18,59 +19,41 @@ const MAX_FILE: u64 = 64 * 1024;
 type Digest = [u8; 32];
 
 /// The token that the admin port asks for, if it asks for one. Its debug form does not show it.
-pub struct AdminToken {
-    file: Option<PathBuf>,
-    digest: RwLock<Option<Digest>>,
-}
+pub struct AdminToken(RwLock<Option<Digest>>);
 
 impl AdminToken {
-    /// None: who may ask is for the port's address to say.
-    pub fn none() -> AdminToken {
-        AdminToken { file: None, digest: RwLock::new(None) }
-    }
-
-    /// The one that is in the first line of this file.
+    /// Reads what is configured.
     ///
     /// # Errors
-    /// It can't be read, or holds none. Nothing of its content is in the error.
-    pub fn from_file(path: &Path) -> Result<AdminToken, AdminTokenError> {
-        let digest = read(path)?;
-        Ok(AdminToken { file: Some(path.to_owned()), digest: RwLock::new(Some(digest)) })
+    /// The file can't be read, or holds no token. Nothing of its content is in the error.
+    pub fn new(auth: &AdminAuth) -> Result<AdminToken, AdminTokenError> {
+        Ok(AdminToken(RwLock::new(read(auth)?)))
     }
 
-    /// This one.
+    /// Reads what is configured now, and the file anew. Returns whether the token is another one.
     ///
     /// # Errors
-    /// It is no token: see [`TOKEN_CHARS`].
-    pub fn from_text(token: &str) -> Result<AdminToken, AdminTokenError> {
-        let digest = digest_of(token.as_bytes()).ok_or(AdminTokenError::NoToken { file: None })?;
-        Ok(AdminToken { file: None, digest: RwLock::new(Some(digest)) })
-    }
-
-    /// Reads the file again. Returns whether the token is another one now.
-    ///
-    /// # Errors
-    /// As for [`AdminToken::from_file`]; the old one stays.
-    pub fn reload(&self) -> Result<bool, AdminTokenError> {
-        let Some(path) = &self.file else { return Ok(false) };
-        let digest = Some(read(path)?);
-        let mut current = self.digest.write().unwrap_or_else(PoisonError::into_inner);
+    /// As for [`AdminToken::new`]; the old one stays.
+    pub fn reload(&self, auth: &AdminAuth) -> Result<bool, AdminTokenError> {
+        let digest = read(auth)?;
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::replace(&mut *current, digest) != digest)
     }
 
     pub(super) fn is_set(&self) -> bool {
-        self.digest.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Whether this is the token; the time that it takes does not tell how much of it is right.
     pub(super) fn is(&self, token: &[u8]) -> bool {
-        let wanted = *self.digest.read().unwrap_or_else(PoisonError::into_inner);
+        let wanted = *self.0.read().unwrap_or_else(PoisonError::into_inner);
         wanted.is_some_and(|wanted| bool::from(wanted.ct_eq(&Digest::from(Sha256::digest(token)))))
     }
 
     #[cfg(test)]
     pub(super) fn of(token: Option<&str>) -> AdminToken {
-        token.map_or_else(AdminToken::none, |token| AdminToken::from_text(token).unwrap())
+        let auth = token.map_or(AdminAuth::None, |token| AdminAuth::Token(crate::config::Secret::new(token)));
+        AdminToken::new(&auth).unwrap()
     }
 }
 
@@ -99,7 +82,7 @@ pub enum AdminTokenError {
 
 impl fmt::Display for AdminTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (least, most) = (TOKEN_CHARS.start(), TOKEN_CHARS.end());
+        let (least, most) = (ADMIN_TOKEN_CHARS.start(), ADMIN_TOKEN_CHARS.end());
         match self {
             AdminTokenError::Read { path, source } => {
                 write!(
@@ -130,19 +113,31 @@ impl std::error::Error for AdminTokenError {
     }
 }
 
-/// The digest of the token in the first line of a file.
-fn read(path: &Path) -> Result<Digest, AdminTokenError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
-        .map_err(|source| AdminTokenError::Read { path: path.to_owned(), source })?;
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    digest_of(line.trim_ascii()).ok_or_else(|| AdminTokenError::NoToken { file: Some(path.to_owned()) })
+/// The digest of the configured token.
+fn read(auth: &AdminAuth) -> Result<Option<Digest>, AdminTokenError> {
+    let (line, file) = match auth {
+        AdminAuth::None => return Ok(None),
+        AdminAuth::Token(token) => (token.reveal().as_bytes().to_vec(), None),
+        AdminAuth::File(path) => (first_line(path)?, Some(path.clone())),
+    };
+    if !is_admin_token(&line) {
+        return Err(AdminTokenError::NoToken { file });
+    }
+    Ok(Some(Sha256::digest(&line).into()))
 }
 
-fn digest_of(token: &[u8]) -> Option<Digest> {
-    let good = TOKEN_CHARS.contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
-    good.then(|| Sha256::digest(token).into())
+fn first_line(path: &Path) -> Result<Vec<u8>, AdminTokenError> {
+    let failed = |source| AdminTokenError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        log::warn!("the admin token file {path} may be used by others than its owner: chmod 600 {path}");
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(line.trim_ascii().to_vec())
 }
 
 #[cfg(test)]
@@ -150,21 +145,23 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::config::Secret;
 
     #[test]
     fn a_token_is_the_first_line_of_its_file_and_is_replaced_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        assert!(matches!(AdminToken::from_file(&path), Err(AdminTokenError::Read { .. })));
+        let auth = AdminAuth::File(path.clone());
+        assert!(matches!(AdminToken::new(&auth), Err(AdminTokenError::Read { .. })));
         fs::write(&path, "0123456789abcdef\r\nwhat follows is a remark\n").unwrap();
-        let token = AdminToken::from_file(&path).unwrap();
+        let token = AdminToken::new(&auth).unwrap();
         assert!(token.is(b"0123456789abcdef") && !token.is(b"0123456789abcdeF") && !token.is(b""));
-        assert!(!token.reload().unwrap(), "it is the same");
+        assert!(!token.reload(&auth).unwrap(), "it is the same");
         fs::write(&path, "fedcba9876543210").unwrap();
-        assert!(token.reload().unwrap());
+        assert!(token.reload(&auth).unwrap());
         assert!(token.is(b"fedcba9876543210") && !token.is(b"0123456789abcdef"));
         fs::write(&path, "short").unwrap();
-        let error = token.reload().unwrap_err().to_string();
+        let error = token.reload(&auth).unwrap_err().to_string();
         assert!(error.contains("line 1") && !error.contains("short"), "{error}");
         assert!(token.is(b"fedcba9876543210"), "a bad file changes nothing");
     }
@@ -175,9 +172,10 @@ mod tests {
         for wrong in
             ["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdef\u{e9}", "0123456789\u{1}abcdef", &long]
         {
-            let error = AdminToken::from_text(wrong).unwrap_err().to_string();
+            let error = AdminToken::new(&AdminAuth::Token(Secret::new(wrong))).unwrap_err().to_string();
             assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
         }
-        assert_eq!(format!("{:?}", AdminToken::from_text("0123456789abcdef").unwrap()), "AdminToken(set)");
+        let token = AdminToken::of(Some("0123456789abcdef"));
+        assert_eq!(format!("{token:?} {:?}", Secret::new("0123456789abcdef")), "AdminToken(set) Secret");
     }
 }

@@ -53,6 +53,11 @@ impl Cross<'_> {
             "loopback addresses only, because TIDEGATE_AUTH=none lets everybody in; use TIDEGATE_AUTH=tokens, or \
              TIDEGATE_INSECURE=yes to listen all the same",
         );
+        self.rule(
+            &["TIDEGATE_ADMIN_TOKEN", "TIDEGATE_ADMIN_TOKEN_FILE"],
+            draft.admin_token.is_none() || draft.admin_token_file.is_none(),
+            "TIDEGATE_ADMIN_TOKEN or TIDEGATE_ADMIN_TOKEN_FILE, not both",
+        );
         let clash = c.admin.is_some_and(|admin| address_port_fixed(admin) && c.listen.contains(&admin));
         self.rule(&["TIDEGATE_ADMIN", "TIDEGATE_LISTEN"], !clash, "TIDEGATE_ADMIN to differ from TIDEGATE_LISTEN");
         self.found

@@ -6,6 +6,7 @@ mod cross;
 mod env_file;
 mod parse;
 mod reload;
+mod secret;
 mod settings;
 mod show;
 mod table;
@@ -14,6 +15,7 @@ pub use self::core::Core;
 pub use cpus::Machine;
 pub use parse::{SettingError, is_name};
 pub use reload::{Change, Reload};
+pub use secret::{AdminAuth, Secret, is_admin_token};
 pub use settings::{Origin, Settings};
 pub use table::{SETTINGS, Setting, markdown_table};
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// `TIDEGATE_ADMIN`: the admin port, or `None` for `off`.
     pub admin: Option<SocketAddr>,
+    /// `TIDEGATE_ADMIN_TOKEN_FILE`, `TIDEGATE_ADMIN_TOKEN`: what an operator has to show there.
+    pub admin_auth: AdminAuth,
     /// `TIDEGATE_WORKERS`: worker threads, one for each core; 1 to [`crate::limits::MAX_WORKERS`].
     pub workers: usize,
     /// `TIDEGATE_CPUS`: worker `i` is pinned to `cpus[i % cpus.len()]`; empty: not pinned.
@@ -166,7 +170,11 @@ impl Config {
     /// Files, and directories of files, that hold secrets or digests of them: what is read again when
     /// it changes.
     pub fn secret_files(&self) -> Vec<PathBuf> {
-        self.auth.tokens_file().into_iter().map(Path::to_owned).collect()
+        let admin = match &self.admin_auth {
+            AdminAuth::File(path) => Some(path.as_path()),
+            AdminAuth::None | AdminAuth::Token(_) => None,
+        };
+        self.auth.tokens_file().into_iter().chain(admin).map(Path::to_owned).collect()
     }
 
     /// What `worker` may have.
@@ -180,6 +188,7 @@ impl Default for Config {
         Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7400))],
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7401))),
+            admin_auth: AdminAuth::None,
             workers: std::thread::available_parallelism().map_or(1, |n| n.get().min(crate::limits::MAX_WORKERS)),
             cpus: Vec::new(),
             data_dir: None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::cpus::{self, Machine};
 use super::table::{Field, Kind, Setting};
-use super::{AuthMode, Config, LogFormat};
+use super::{AdminAuth, AuthMode, Config, LogFormat, Secret, is_admin_token};
 use crate::limits::{MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_WORKERS};
 
 /// A setting that can't be used. Its display is `TIDEGATE_X="abc": expected …`.
@@ -58,6 +58,8 @@ pub(super) struct Draft<'m> {
     workers: Option<usize>,
     pub tokens: bool,
     pub tokens_file: Option<PathBuf>,
+    pub admin_token_file: Option<PathBuf>,
+    pub admin_token: Option<Secret>,
     /// Where systemd keeps this service's credentials.
     credentials: Option<&'m Path>,
 }
@@ -65,7 +67,16 @@ pub(super) struct Draft<'m> {
 impl<'m> Draft<'m> {
     pub fn new(machine: &'m Machine, credentials: Option<&'m Path>) -> Draft<'m> {
         let config = Config::default();
-        Draft { config, machine, workers: None, tokens: false, tokens_file: None, credentials }
+        Draft {
+            config,
+            machine,
+            workers: None,
+            tokens: false,
+            tokens_file: None,
+            admin_token_file: None,
+            admin_token: None,
+            credentials,
+        }
     }
 
     /// Fills in what depends on more than one setting.
@@ -79,7 +90,12 @@ impl<'m> Draft<'m> {
             Some(path) if self.tokens => AuthMode::Tokens(path),
             _ => AuthMode::None,
         };
-        Config { auth, ..self.config }
+        let admin_auth = match (self.admin_token_file, self.admin_token) {
+            (Some(path), _) => AdminAuth::File(path),
+            (None, Some(token)) => AdminAuth::Token(token),
+            (None, None) => AdminAuth::None,
+        };
+        Config { auth, admin_auth, ..self.config }
     }
 }
 
@@ -107,6 +123,19 @@ pub(super) fn listen(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
 
 pub(super) fn admin(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
     draft.config.admin = if text == "off" { None } else { Some(text.parse().map_err(|_| String::new())?) };
+    Ok(())
+}
+
+pub(super) fn admin_token_file(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.admin_token_file = Some(secret_path(draft, text)?);
+    Ok(())
+}
+
+pub(super) fn admin_token(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    if !is_admin_token(text.as_bytes()) {
+        return Err(String::new());
+    }
+    draft.admin_token = Some(Secret::new(text));
     Ok(())
 }
 

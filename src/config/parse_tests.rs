@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{SETTINGS, Settings};
+use crate::config::{AdminAuth, SETTINGS, Secret, Settings};
 
 fn parse(settings: &[(&str, &str)]) -> Result<Config, Vec<SettingError>> {
     let machine = Machine { cpus: vec![0, 1, 2, 3], parallelism: 4 };
@@ -153,6 +153,24 @@ fn tokens_and_their_file_come_together_or_not_at_all() {
 }
 
 #[test]
+fn the_admin_token_is_in_a_file_or_in_the_environment_and_is_never_shown() {
+    let (token, short) = ("0123456789abcdef", "0123456789abcde");
+    let by_env = parse(&[("TIDEGATE_ADMIN_TOKEN", token)]).unwrap().admin_auth;
+    assert_eq!(by_env, AdminAuth::Token(Secret::new(token)));
+    let by_file = parse(&[("TIDEGATE_ADMIN_TOKEN_FILE", "/t")]).unwrap().admin_auth;
+    assert_eq!(by_file, AdminAuth::File("/t".into()));
+    let refused = error(&[("TIDEGATE_ADMIN_TOKEN", short)]);
+    assert!(refused.starts_with("TIDEGATE_ADMIN_TOKEN=\"<hidden>\": expected a token of 16 "), "{refused}");
+    let both = error(&[("TIDEGATE_ADMIN_TOKEN", token), ("TIDEGATE_ADMIN_TOKEN_FILE", "/t")]);
+    assert!(both.contains("not both"), "{both}");
+    let mut by_flag = Settings::default();
+    by_flag.flag("TIDEGATE_ADMIN_TOKEN", token);
+    let errors = by_flag.config().expect_err("others can read a command line");
+    assert!(errors[0].to_string().contains("not on a command line"), "{errors:?}");
+    assert!(!format!("{by_env:?}{refused}{both}{errors:?}{by_flag:?}").contains(short));
+}
+
+#[test]
 fn none_listens_beyond_loopback_only_when_told_that_it_is_insecure() {
     for open in ["0.0.0.0:1", "[::]:1", "127.0.0.1:1,192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
         let text = error(&[("TIDEGATE_LISTEN", open)]);
@@ -211,6 +229,11 @@ fn an_error_stays_one_readable_line() {
     assert!(text.len() < 400 && !text.contains(['\n', '\u{1b}']), "{text}");
 }
 
+/// What an error shows of a setting's text.
+fn shown(setting: &Setting, text: &str) -> String {
+    if setting.secret { "<hidden>".to_owned() } else { redact(text) }
+}
+
 /// Text of any kind, and text that comes near to what is accepted.
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -229,8 +252,8 @@ proptest! {
         if let Err(errors) = parse(&[(setting.env, &text)]) {
             for error in errors {
                 prop_assert_eq!(&error.variable, setting.env);
-                prop_assert_eq!(&error.value, &redact(&text));
-                let named = error.to_string().starts_with(&format!("{}={}", setting.env, quote(&redact(&text))));
+                prop_assert_eq!(&error.value, &shown(setting, &text));
+                let named = error.to_string().starts_with(&format!("{}={}", setting.env, quote(&shown(setting, &text))));
                 prop_assert!(named, "{}", error);
             }
         }
@@ -241,8 +264,9 @@ proptest! {
         let all: Vec<_> = SETTINGS.iter().zip(&texts).map(|(s, text)| (s.env, text.as_str())).collect();
         if let Err(errors) = parse(&all) {
             for error in errors {
-                let (_, text) = all.iter().find(|(env, _)| *env == error.variable).unwrap();
-                prop_assert_eq!(&error.value, &redact(text));
+                let (setting, text) =
+                    SETTINGS.iter().zip(&texts).find(|(setting, _)| *setting.env == error.variable).unwrap();
+                prop_assert_eq!(&error.value, &shown(setting, text));
             }
         }
     }

@@ -116,8 +116,13 @@ impl Settings {
         }
     }
 
-    /// Takes a flag, by its setting's variable.
+    /// Takes a flag, by its setting's variable. A secret is refused, as others can read a command line;
+    /// [`Settings::config`] says so.
     pub fn flag(&mut self, name: &str, text: &str) {
+        if let Some((setting, _)) = find(name).filter(|(setting, _)| setting.secret) {
+            let expected = "it in the environment or in a file, and not on a command line, which others can read";
+            return self.wrong.push(SettingError::new(setting, text, expected));
+        }
         self.set(name, text.to_owned(), Origin::Flag);
     }
 

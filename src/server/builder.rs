@@ -135,6 +135,10 @@ impl Builder {
         let auth = Arc::new(Authenticator::new(&config).map_err(|e| StartError::Config(e.to_string()))?);
         let live = Live { config: Arc::new(config.clone()), auth: Arc::clone(&auth) };
         let live = Arc::new(LiveCell::new(live));
+        #[cfg(feature = "admin")]
+        let admin_token = crate::admin::AdminToken::new(&config.admin_auth);
+        #[cfg(feature = "admin")]
+        let admin_token = Arc::new(admin_token.map_err(|e| StartError::Config(e.to_string()))?);
         let audit = match &config.data_dir {
             Some(dir) => AuditLog::open(dir, &config.service_id).map_err(|e| StartError::System(e.to_string()))?,
             None => AuditLog::none(),
@@ -184,15 +188,12 @@ impl Builder {
         let admin_addr = None;
         #[cfg(feature = "admin")]
         let admin = admin
-            .map(|admin| {
-                admin.spawn(
-                    Arc::clone(&shared) as Arc<dyn crate::admin::Control>,
-                    Arc::new(crate::admin::AdminToken::none()),
-                )
-            })
+            .map(|admin| admin.spawn(Arc::clone(&shared) as Arc<dyn crate::admin::Control>, Arc::clone(&admin_token)))
             .transpose()
             .map_err(|e| StartError::System(e.to_string()))?;
         let reloader = Reloader::new(live, Arc::clone(&drain), self.source, self.hooks);
+        #[cfg(feature = "admin")]
+        let reloader = reloader.with_admin_token(admin_token);
         let hangups = if self.signals { Some(hangups(reports).map_err(system("listen for SIGHUP"))?) } else { None };
         let count = workers.len();
         let threads = workers

@@ -26,6 +26,8 @@ pub(super) struct Reloader {
     drain: Arc<Drain>,
     source: Option<Source>,
     hooks: Vec<Hook>,
+    #[cfg(feature = "admin")]
+    admin_token: Option<Arc<crate::admin::AdminToken>>,
     watch: Watch,
     looked: Instant,
 }
@@ -48,7 +50,22 @@ impl Reloader {
     pub fn new(live: Arc<LiveCell>, drain: Arc<Drain>, source: Option<Source>, hooks: Vec<Hook>) -> Reloader {
         let mut watch = Watch::default();
         watch.look(&live.get().config.secret_files());
-        Reloader { live, drain, source, hooks, watch, looked: Instant::now() }
+        Reloader {
+            live,
+            drain,
+            source,
+            hooks,
+            #[cfg(feature = "admin")]
+            admin_token: None,
+            watch,
+            looked: Instant::now(),
+        }
+    }
+
+    /// The admin port's token is one of the things that are reloaded.
+    #[cfg(feature = "admin")]
+    pub fn with_admin_token(self, token: Arc<crate::admin::AdminToken>) -> Reloader {
+        Reloader { admin_token: Some(token), ..self }
     }
 
     /// When files are to be looked at again.
@@ -91,6 +108,11 @@ impl Reloader {
             Ok(auth) => auth,
             Err(error) => return tell(audit, reason, Told { files, ..Told::refused(vec![error.to_string()]) }),
         };
+        // The last one that may be refused, because it takes effect at once.
+        #[cfg(feature = "admin")]
+        if let Some(Err(error)) = self.admin_token.as_ref().map(|token| token.reload(&reload.config.admin_auth)) {
+            return tell(audit, reason, Told { files, ..Told::refused(vec![error.to_string()]) });
+        }
         let Reload { config, applied: changed, waiting } = reload;
         let config = Arc::new(config);
         self.drain.adopt(&config);

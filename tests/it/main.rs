@@ -1,5 +1,6 @@
 //! Every integration test, in one binary.
 
+mod admin;
 mod auth;
 mod drain;
 mod leaving;

@@ -128,7 +128,6 @@ impl Setting {
         Setting { live: true, ..self }
     }
 
-    #[allow(dead_code, reason = "the first secret that is no file is the admin port's")]
     const fn secret(self) -> Setting {
         Setting { secret: true, ..self }
     }

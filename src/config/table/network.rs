@@ -1,7 +1,7 @@
 //! Where connections come from.
 
-use super::{Field, Setting, millis, number, of_server, text};
-use crate::config::parse;
+use super::{Field, Setting, live_text, millis, number, of_server, text};
+use crate::config::{AdminAuth, parse};
 use crate::limits as at;
 
 const GROUP: &str = "Network";
@@ -22,9 +22,40 @@ pub(super) const SETTINGS: &[Setting] = &[
         "TIDEGATE_ADMIN",
         "127.0.0.1:7401",
         "an address such as 127.0.0.1:7401, or off",
-        "Address of health, readiness, metrics and drain, which asks nobody who they are.",
+        "Address of the admin port; on other than loopback addresses all but probes and metrics wants a token.",
         parse::admin,
         |c| c.admin.map_or("off".to_owned(), |address| address.to_string()),
+    ),
+    live_text(
+        text(
+            GROUP,
+            "TIDEGATE_ADMIN_TOKEN_FILE",
+            "",
+            "the path of a file with a token of 16 to 1024 printable characters in its first line",
+            "The file of the token that an operator has to show at the admin port.",
+            parse::admin_token_file,
+            |c| match &c.admin_auth {
+                AdminAuth::File(path) => parse::show_path(Some(path)),
+                _ => String::new(),
+            },
+        ),
+        |to, from| to.admin_auth.clone_from(&from.admin_auth),
+    ),
+    live_text(
+        text(
+            GROUP,
+            "TIDEGATE_ADMIN_TOKEN",
+            "",
+            "a token of 16 to 1024 printable characters",
+            "The same token itself, where it can't be in a file; never a flag.",
+            parse::admin_token,
+            |c| match &c.admin_auth {
+                AdminAuth::Token(_) => "<hidden>".to_owned(),
+                _ => String::new(),
+            },
+        )
+        .secret(),
+        |to, from| to.admin_auth.clone_from(&from.admin_auth),
     ),
     number(
         GROUP,
@@ -49,3 +80,4 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 // An accepted form above names a bound in words.
 const _: () = assert!(at::MAX_LISTEN_ADDRESSES == 8);
+const _: () = assert!(*at::ADMIN_TOKEN_CHARS.start() == 16 && *at::ADMIN_TOKEN_CHARS.end() == 1024);
