@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::config::{AuthMode, Config, SETTINGS, Setting, Settings};
 use tidegate::logging::{self, Logging};
@@ -77,12 +79,17 @@ pub fn run(matches: &ArgMatches, env: impl Iterator<Item = (OsString, OsString)>
         Some("env") => return super::print(settings.env_file(&config).as_bytes()),
         Some(_) => return super::print(settings.table(&config).as_bytes()),
     }
+    // Before any thread is started: it takes them out of the environment, too.
+    let listeners = match inherited_listeners() {
+        Ok(listeners) => listeners,
+        Err(error) => return super::usage(&error),
+    };
     let logs = logging::start(&config);
     if let Err(error) = &logs {
         super::complain(error);
     }
     raise_descriptor_limit();
-    run_server(config, sources, logs.as_ref().ok())
+    run_server(config, listeners, sources, logs.as_ref().ok())
 }
 
 /// Where this process' settings come from. The file is read again at each reload; the environment and
@@ -129,10 +136,11 @@ impl Sources {
 }
 
 /// Runs the server, prints its ledger, and gives its exit code.
-fn run_server(config: Config, sources: Sources, logs: Option<&Logging>) -> ExitCode {
+fn run_server(config: Config, listeners: Vec<TcpListener>, sources: Sources, logs: Option<&Logging>) -> ExitCode {
     let kept = config.data_dir.is_some();
     let auth = config.auth.clone();
-    let builder = Server::builder().config(config).signals(true).reload_from(move || sources.config());
+    let builder = Server::builder().config(config).listeners(listeners).signals(true);
+    let builder = builder.reload_from(move || sources.config());
     let server = match builder.on_reload(logging::reload).start() {
         Ok(server) => server,
         Err(error @ StartError::Config(_)) => {
@@ -147,6 +155,15 @@ fn run_server(config: Config, sources: Sources, logs: Option<&Logging>) -> ExitC
     logs.map(Logging::flush);
     say(format_args!("\n{}", ended.ledger));
     ExitCode::from(ended.exit_code())
+}
+
+/// The sockets that systemd, or whoever speaks its protocol, has opened for this process (sd_listen_fds(3)).
+fn inherited_listeners() -> Result<Vec<TcpListener>, String> {
+    let mut passed = ListenFd::from_env();
+    (0..passed.len())
+        .filter_map(|index| passed.take_tcp_listener(index).transpose())
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("LISTEN_FDS: {error}; expected TCP sockets that listen, as ListenStream=7400 of a .socket unit makes them"))
 }
 
 /// Tells a person, or a script that reads the first line, where it can be reached.

@@ -17,6 +17,8 @@ use crate::limits::{ACCEPT_PAUSE_MS, REFUSAL_SLOTS};
 #[derive(Debug)]
 pub struct Gate {
     listeners: Vec<(Listener, bool)>,
+    /// Somebody else has opened them, and keeps them when we close them.
+    kept: bool,
     paused_until: Option<Millis>,
     max_connections: usize,
     batch: usize,
@@ -24,7 +26,7 @@ pub struct Gate {
 
 impl Gate {
     /// Registers the listeners.
-    pub fn new(poll: &Poll, listeners: Vec<std::net::TcpListener>, core: &Core) -> io::Result<Gate> {
+    pub fn new(poll: &Poll, listeners: Vec<std::net::TcpListener>, kept: bool, core: &Core) -> io::Result<Gate> {
         let mut registered = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {
             let mut listener = Listener::new(listener);
@@ -33,6 +35,7 @@ impl Gate {
         }
         Ok(Gate {
             listeners: registered,
+            kept,
             paused_until: None,
             max_connections: core.max_connections,
             batch: core.accept_batch,
@@ -144,9 +147,20 @@ impl Reactor {
         self.gate.paused_until.is_some()
     }
 
+    /// Whether somebody else keeps the listening sockets: whoever is in their backlog is for the
+    /// process that comes next.
+    pub(crate) fn listeners_are_kept(&self) -> bool {
+        self.gate.kept
+    }
+
     /// Closes the listeners.
     pub(crate) fn close_listeners(&mut self) {
-        self.gate.listeners.clear();
+        for (mut listener, _) in self.gate.listeners.drain(..) {
+            // A socket that somebody else has open as well stays in the poll when we close ours.
+            if let Err(error) = listener.deregister(self.poll.registry()) {
+                log::debug!("worker {}: a closing listener stays in the poll: {error}", self.hub.worker);
+            }
+        }
         self.gate.paused_until = None;
     }
 }

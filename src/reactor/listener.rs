@@ -51,6 +51,11 @@ impl Listener {
         registry.register(&mut self.0, token, Interest::READABLE)
     }
 
+    /// Takes it out of the poll.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.0)
+    }
+
     /// Accepts once.
     pub fn accept(&self) -> Accepted {
         match self.0.accept() {

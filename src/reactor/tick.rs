@@ -122,6 +122,8 @@ pub struct Parts {
     pub poll: Poll,
     /// The worker's listening sockets.
     pub listeners: Vec<std::net::TcpListener>,
+    /// Somebody else has opened those, and keeps them.
+    pub listeners_are_kept: bool,
     /// The worker's own self-pipe for signals.
     pub signals: Option<Signals>,
     /// Sessions, requests in flight, mailboxes.
@@ -137,10 +139,10 @@ pub struct Parts {
 impl Reactor {
     /// Puts a worker together; registers listeners and signals.
     pub fn new(config: &Config, parts: Parts) -> io::Result<Reactor> {
-        let Parts { poll, listeners, mut signals, hub, inbox, services, live } = parts;
+        let Parts { poll, listeners, listeners_are_kept, mut signals, hub, inbox, services, live } = parts;
         let worker = usize::from(hub.worker);
         let core = config.core(worker);
-        let gate = Gate::new(&poll, listeners, core)?;
+        let gate = Gate::new(&poll, listeners, listeners_are_kept, core)?;
         if let Some(signals) = &mut signals {
             poll.registry().register(signals, token::SIGNALS, Interest::READABLE)?;
         }

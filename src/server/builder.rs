@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::drain::DrainRun;
+use super::inherited::{Inherited, Sockets};
 use super::plan::{Drain, Notify};
 use super::reload::{Hook, Reloader, Source};
 use super::supervisor::Supervisor;
@@ -49,6 +50,7 @@ pub struct Builder {
     config: Config,
     router: Router,
     signals: bool,
+    listeners: Vec<TcpListener>,
     errors: Vec<RouteError>,
     source: Option<Source>,
     hooks: Vec<Hook>,
@@ -91,6 +93,18 @@ impl Builder {
         self
     }
 
+    /// Sockets that listen already, and that are used in place of binding [`Config::listen`]: those
+    /// that systemd opened, for one (sd_listen_fds(3)). Several may listen on one address, with
+    /// SO_REUSEPORT: as many as there are workers is best.
+    ///
+    /// Whoever gives them keeps them: a drain closes our descriptors and leaves those who connect from
+    /// then on in the backlog, for the process that comes next.
+    #[must_use]
+    pub fn listeners(mut self, sockets: Vec<TcpListener>) -> Builder {
+        self.listeners = sockets;
+        self
+    }
+
     /// Serves a command, 0x20 to 0xFF, on the worker that received it. The handler must not block:
     /// a whole core waits for it.
     #[must_use]
@@ -130,8 +144,10 @@ impl Builder {
         if let Some(error) = self.errors.first() {
             return Err(StartError::Config(error.to_string()));
         }
-        check(&self.config)?;
         let config = self.config;
+        let inherited = Inherited::take(self.listeners)?;
+        check(&config, &inherited.as_ref().map_or_else(|| config.listen.clone(), Inherited::addresses))?;
+        let inherited = inherited.map(|sockets| sockets.deal(config.workers)).transpose()?;
         let auth = Arc::new(Authenticator::new(&config).map_err(|e| StartError::Config(e.to_string()))?);
         let live = Live { config: Arc::new(config.clone()), auth: Arc::clone(&auth) };
         let live = Arc::new(LiveCell::new(live));
@@ -147,7 +163,8 @@ impl Builder {
         let admin = config.admin.map(crate::admin::Admin::bind).transpose();
         #[cfg(feature = "admin")]
         let admin = admin.map_err(|e| StartError::System(e.to_string()))?;
-        let (addresses, listeners) = bind_all(&config)?;
+        let sockets = inherited.map_or_else(|| bind_all(&config), Ok)?;
+        let addresses = sockets.addresses.clone();
         let system = |what: &'static str| move |e: std::io::Error| StartError::System(format!("{what}: {e}"));
         let pool = Pool::start(config.pool_threads, config.pool_queue).map_err(system("start the blocking pool"))?;
         let cut = CutFlag::default();
@@ -173,7 +190,7 @@ impl Builder {
             },
         });
         let workers =
-            assembly.workers(&live, listeners, &services, &drain, &reports).map_err(system("set up a worker"))?;
+            assembly.workers(&live, sockets, &services, &drain, &reports).map_err(system("set up a worker"))?;
         drop(services);
         match audit.start() {
             Ok(None) => {}
@@ -226,15 +243,15 @@ impl Builder {
 }
 
 /// What an embedder's [`Config`] has to hold, as one read from settings does.
-fn check(config: &Config) -> Result<(), StartError> {
+fn check(config: &Config, addresses: &[SocketAddr]) -> Result<(), StartError> {
     let wrong = |text: String| Err(StartError::Config(text));
     if config.workers == 0 || config.workers > MAX_WORKERS {
         return wrong(format!("workers: {}; expected 1 to {MAX_WORKERS}", config.workers));
     }
-    if config.listen.is_empty() || config.listen.len() > MAX_LISTENERS {
-        return wrong(format!("listen: {} addresses; expected 1 to {MAX_LISTENERS}", config.listen.len()));
+    if addresses.is_empty() || addresses.len() > MAX_LISTENERS {
+        return wrong(format!("listen: {} addresses; expected 1 to {MAX_LISTENERS}", addresses.len()));
     }
-    let open = config.listen.iter().find(|address| !address.ip().is_loopback());
+    let open = addresses.iter().find(|address| !address.ip().is_loopback());
     if let (AuthMode::None, false, Some(address)) = (&config.auth, config.insecure, open) {
         return wrong(format!(
             "TIDEGATE_AUTH=none lets everybody in, and {address} is not a loopback address: \
@@ -245,7 +262,7 @@ fn check(config: &Config) -> Result<(), StartError> {
 }
 
 /// Every worker's listeners, and the addresses that they share.
-fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+fn bind_all(config: &Config) -> Result<Sockets, StartError> {
     let mut addresses = Vec::new();
     let mut listeners: Vec<Vec<TcpListener>> = (0..config.workers).map(|_| Vec::new()).collect();
     for address in &config.listen {
@@ -260,7 +277,7 @@ fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>),
         }
         addresses.push(address);
     }
-    Ok((addresses, listeners))
+    Ok(Sockets { addresses, listeners, kept: false })
 }
 
 /// Reports every SIGHUP, until the handle is closed.
@@ -313,7 +330,7 @@ impl Assembly {
     fn workers(
         &mut self,
         live: &Arc<LiveCell>,
-        listeners: Vec<Vec<TcpListener>>,
+        sockets: Sockets,
         services: &Services,
         drain: &Arc<Drain>,
         reports: &Sender<Report>,
@@ -323,7 +340,7 @@ impl Assembly {
         let ttl_s = config.session_ttl.as_secs().min(u64::from(u32::MAX)) as u32;
         let polls = std::mem::take(&mut self.polls);
         let mut workers = Vec::with_capacity(config.workers);
-        for (index, ((poll, inbox, signals), listeners)) in polls.into_iter().zip(listeners).enumerate() {
+        for (index, ((poll, inbox, signals), listeners)) in polls.into_iter().zip(sockets.listeners).enumerate() {
             let core = config.core(index);
             let limits = SessionLimits { sessions: core.max_sessions, state, ttl_s };
             let hub = Hub::new(
@@ -334,8 +351,10 @@ impl Assembly {
                 core.max_pending,
                 Arc::clone(&self.stats[index]),
             );
+            let live = Arc::clone(live);
+            let services = services.clone();
             let parts =
-                Parts { poll, listeners, signals, hub, inbox, services: services.clone(), live: Arc::clone(live) };
+                Parts { poll, listeners, listeners_are_kept: sockets.kept, signals, hub, inbox, services, live };
             workers.push(Worker {
                 index,
                 reactor: Reactor::new(config, parts)?,

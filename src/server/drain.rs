@@ -120,6 +120,13 @@ impl DrainRun {
                 reactor.begin_drain();
                 self.phase = Phase::Announce;
             }
+            // Nobody is lost in the backlog of a socket that outlives this process, and whoever waits there
+            // is served sooner than one who is let in only to be sent away.
+            Phase::Announce if now >= plan.announce_until && reactor.listeners_are_kept() => {
+                self.timeline.announce = elapsed;
+                reactor.close_listeners();
+                self.close_gate(reactor, plan, now);
+            }
             Phase::Announce if now >= plan.announce_until => {
                 self.timeline.announce = elapsed;
                 reactor.stop_handshakes();
@@ -134,15 +141,7 @@ impl DrainRun {
                 if !self.gate_ajar {
                     reactor.close_listeners();
                 }
-                self.timeline.gate = elapsed;
-                let slots = reactor.slots();
-                self.phase = if plan.notice.is_zero() {
-                    // Nobody could make anything of a notice that ends as it is given.
-                    self.timeline.notice = elapsed;
-                    Phase::Final { slots, next: 0 }
-                } else {
-                    Phase::Notice { from: now, until: now + plan.notice, slots, next: 0 }
-                };
+                self.close_gate(reactor, plan, now);
             }
             Phase::Notice { from, until, slots, next } => {
                 let target = noticed_by(now, *from, plan.notice, *slots).min(*next + GOAWAYS_PER_TICK);
@@ -174,6 +173,20 @@ impl DrainRun {
             }
             _ => {}
         }
+    }
+
+    /// From here on nobody comes in any more.
+    fn close_gate(&mut self, reactor: &Reactor, plan: &Plan, now: Instant) {
+        let elapsed = now.duration_since(plan.begun);
+        self.timeline.gate = elapsed;
+        let slots = reactor.slots();
+        self.phase = if plan.notice.is_zero() {
+            // Nobody could make anything of a notice that ends as it is given.
+            self.timeline.notice = elapsed;
+            Phase::Final { slots, next: 0 }
+        } else {
+            Phase::Notice { from: now, until: now + plan.notice, slots, next: 0 }
+        };
     }
 
     /// Takes as many out of the backlog as there are descriptors for, and tells them to go.

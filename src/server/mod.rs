@@ -19,6 +19,7 @@
 pub mod audit;
 mod builder;
 mod drain;
+mod inherited;
 mod inquiry;
 pub mod ledger;
 mod plan;

@@ -1,5 +1,7 @@
 //! Every integration test, in one binary.
 
+#[cfg(target_os = "linux")]
+mod activation;
 mod admin;
 mod auth;
 mod drain;

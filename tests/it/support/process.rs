@@ -12,6 +12,10 @@ use serde_json::Value;
 
 use super::until;
 
+/// What a process of a test is set to, where the test does not say otherwise.
+const BASICS: [(&str, &str); 4] =
+    [("LISTEN", "127.0.0.1:0"), ("ADMIN", "127.0.0.1:0"), ("WORKERS", "2"), ("CPUS", "off")];
+
 /// A running `tidegate serve`. Killed and reaped when it is dropped.
 pub struct Process {
     child: Child,
@@ -41,9 +45,27 @@ impl Process {
 
     /// The program under a shell's limit of open files.
     pub fn command_with_open_files(limit: usize) -> Command {
+        Process::command_under_shell(&format!("ulimit -n {limit}"))
+    }
+
+    /// The program in the place of a shell that has run `first`.
+    pub fn command_under_shell(first: &str) -> Command {
         let mut command = Process::clean(Command::new("sh"));
-        let program = env!("CARGO_BIN_EXE_tidegate");
-        command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), program]);
+        command.args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tidegate")]);
+        command
+    }
+
+    /// The program, once somebody connects to this socket, which the system's own tool passes to it.
+    #[cfg(target_os = "linux")]
+    pub fn command_activated_by(socket: impl Into<std::os::fd::OwnedFd>, settings: &[(&str, &str)]) -> Command {
+        let mut command = Process::clean(Command::new("sh"));
+        // The socket comes as standard input, the only place in which a child can be given one without unsafe code.
+        let activate = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec systemd-socket-activate \"$@\"";
+        command.args(["-c", activate, "sh"]).stdin(socket.into());
+        for (name, _) in BASICS.iter().chain(settings) {
+            command.args(["-E", &format!("TIDEGATE_{name}")]);
+        }
+        command.arg(env!("CARGO_BIN_EXE_tidegate"));
         command
     }
 
@@ -59,9 +81,8 @@ impl Process {
 
     /// Serves by this command with these arguments.
     pub fn start_with(mut command: Command, args: &[&str], settings: &[(&str, &str)]) -> Process {
-        command.arg("serve").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let basics = [("LISTEN", "127.0.0.1:0"), ("ADMIN", "127.0.0.1:0"), ("WORKERS", "2"), ("CPUS", "off")];
-        for (name, value) in basics.iter().chain(settings) {
+        command.arg("serve").args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, value) in BASICS.iter().chain(settings) {
             command.env(format!("TIDEGATE_{name}"), value);
         }
         let mut child = command.spawn().unwrap();
@@ -106,6 +127,7 @@ impl Process {
                 command.env_remove(name);
             }
         }
+        command.stdin(Stdio::null());
         command
     }
 }
