@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # What this Linux host has, beside what so many connections need, and how to give it to them.
 #
-#   scripts/tune-host.sh [CONNECTIONS=1000000]             looks; exit code 0: enough of all, 1: not
+#   scripts/tune-host.sh [CONNECTIONS=1000000]             looks; exit code 0: nothing fails, 1: something
 #   scripts/tune-host.sh [CONNECTIONS] --apply             raises kernel settings until the next boot
 #   scripts/tune-host.sh [CONNECTIONS] --persist           and for later boots, with the limit of open
 #                                                          files for logins; it says what systemd needs
 #
+# warn: the connections can be had all the same, it costs speed, or room in a bad moment. fail: so many
+# can't be had. `tidegate doctor` says the same of what is here, and looks at more, that no script can
+# raise: cgroups, interrupts, clock, disk.
 # Nothing is ever lowered. It needs nothing else of this repository: copy it to where it is wanted.
-# Environment: PROC=/proc SYS=/sys ETC=/etc (other trees, for tests), TIDEGATE_BACKLOG and
-# TIDEGATE_CORE_MAX_CONNECTIONS where the server has its own.
+# Environment: PROC=/proc SYS=/sys ETC=/etc (other trees, for tests), TIDEGATE_BACKLOG, TIDEGATE_WORKERS
+# and TIDEGATE_CORE_MAX_CONNECTIONS where the server has its own.
 set -euo pipefail
 export LC_ALL=C
 
@@ -48,12 +51,14 @@ if ((apply)) && (($(id -u) != 0)); then
   fail "only root may change the kernel's settings: sudo $0 $*"
 fi
 
-# Names of settings, in order, and what each needs: as many numbers as it has, 0 where any will do.
+# Names of settings, in order, what it is when one is short, and what each needs: as many numbers as it
+# has, 0 where any will do. src/doctor/knobs.rs has the same ones.
 knobs=()
-declare -A needs=()
+declare -A needs=() shorts=()
 knob() {
   knobs+=("$1")
-  needs[$1]=$2
+  shorts[$1]=$2
+  needs[$1]=$3
 }
 
 ceil() { printf '%s\n' "$((($1 + $2 - 1) / $2))"; }
@@ -61,29 +66,32 @@ most() { printf '%s\n' "$(($1 > $2 ? $1 : $2))"; }
 least() { printf '%s\n' "$(($1 < $2 ? $1 : $2))"; }
 
 cpus=$(grep -c '^processor' "$proc/cpuinfo" 2>/dev/null) || cpus=1
-files=$((number + spare_files + refusal_files * cpus))
+workers=${TIDEGATE_WORKERS:-auto}
+[[ $workers =~ ^[1-9][0-9]{0,3}$ ]] || workers=$cpus
+files=$((number + spare_files + refusal_files * workers))
 
-knob fs.nr_open "$files"
-knob fs.file-max "$((files + 65536))"
+knob fs.nr_open fail "$files"
+knob fs.file-max fail "$((files + 65536))"
 # Each connection is registered with one epoll. The default is by memory: few hosts have too little.
-knob fs.epoll.max_user_watches "$files"
+knob fs.epoll.max_user_watches fail "$files"
 # It cuts the server's backlog down, silently.
-knob net.core.somaxconn "$backlog"
-knob net.ipv4.tcp_max_syn_backlog "$backlog"
+knob net.core.somaxconn warn "$backlog"
+knob net.ipv4.tcp_max_syn_backlog warn "$backlog"
 # Packets that wait for a CPU, loopback's too: one connection in 64 sends at the same moment.
-knob net.core.netdev_max_backlog "$(least 16384 "$(most 1000 "$((number / 64))")")"
+knob net.core.netdev_max_backlog warn "$(least 16384 "$(most 1000 "$((number / 64))")")"
+knob net.ipv4.tcp_syncookies warn 1
 # Pages. A drain has a GOAWAY under way to all at once, a page each; then all of them answer.
-knob net.ipv4.tcp_mem "0 $number $((2 * number))"
+knob net.ipv4.tcp_mem warn "0 $number $((2 * number))"
 # What each socket has even when those are short.
-knob net.ipv4.tcp_rmem '4096 0 0'
-knob net.ipv4.tcp_wmem '4096 0 0'
+knob net.ipv4.tcp_rmem warn '4096 0 0'
+knob net.ipv4.tcp_wmem warn '4096 0 0'
 # A drain leaves as many behind as there were: above these they are reset, or forgotten too soon.
-knob net.ipv4.tcp_max_orphans "$number"
-knob net.ipv4.tcp_max_tw_buckets "$number"
+knob net.ipv4.tcp_max_orphans warn "$number"
+knob net.ipv4.tcp_max_tw_buckets warn "$number"
 # A listener that closes hands those that wait in its backlog over to another on its port.
-knob net.ipv4.tcp_migrate_req 1
+knob net.ipv4.tcp_migrate_req warn 1
 # After a restart, the old ones are still remembered while the new ones come.
-knob net.netfilter.nf_conntrack_max "$((2 * number))"
+knob net.netfilter.nf_conntrack_max fail "$((2 * number))"
 
 file_of() {
   # The dots of a name are slashes of a path.
@@ -115,16 +123,16 @@ shown() {
   printf '%s\n' "${numbers[*]/#0/-}"
 }
 
-low=0
+fails=0 warns=0
 row() {
   local name=$1 have=$2 need=$3 verdict=$4 fix=$5
-  [[ $verdict != LOW ]] || low=$((low + 1))
-  [[ $verdict != ok ]] || fix=
+  [[ $verdict != fail ]] || fails=$((fails + 1))
+  [[ $verdict != warn ]] || warns=$((warns + 1))
   printf '%-32s %22s %22s  %-7s  %s\n' "$name" "$have" "$need" "$verdict" "$fix"
 }
 
 enough() {
-  if [[ $1 == unlimited ]] || (($1 >= $2)); then echo ok; else echo LOW; fi
+  if [[ $1 == unlimited ]] || (($1 >= $2)); then echo ok; else echo fail; fi
 }
 
 gib() { awk -v bytes="$1" 'BEGIN { printf "%.1f GiB\n", bytes / 1073741824 }'; }
@@ -196,21 +204,28 @@ printf '%-32s %22s %22s  %-7s  %s\n' '' have need verdict fix
 
 # `tidegate serve` raises its soft limit to the hard one by itself.
 row 'open files, soft limit' "$soft" - ok ''
-row 'open files, hard limit' "$hard" "$files" "$(enough "$hard" "$files")" \
-  "LimitNOFILE=$files in the systemd unit; or --persist and log in anew"
+verdict=$(enough "$hard" "$files")
+fix="LimitNOFILE=$files in the systemd unit; or --persist and log in anew"
+[[ $verdict != ok ]] || fix=
+row 'open files, hard limit' "$hard" "$files" "$verdict" "$fix"
 
 for name in "${knobs[@]}"; do
   need=${needs[$name]} have=$(have_of "$name")
   if [[ ! $have ]]; then
     case $name in
-      net.netfilter.*) row "$name" - "$need" ok '' ;; # not loaded: no limit
-      *) row "$name" - "$need" note 'this kernel has no such setting' ;;
+      net.netfilter.*) row "$name" - "$(shown "$need")" ok '' ;; # not loaded: no limit
+      *) row "$name" - "$(shown "$need")" unknown 'this kernel has no such setting' ;;
     esac
     continue
   fi
   value=$(raised "$have" "$need")
-  verdict=LOW
-  [[ $value != "$have" ]] || verdict=ok
+  if [[ $value == "$have" ]]; then
+    row "$name" "$have" "$(shown "$need")" ok ''
+    continue
+  fi
+  verdict=${shorts[$name]}
+  # Loaded, but no rule has it track anything: the connection that somebody is logged in by would be.
+  [[ $name != net.netfilter.* || $(have_of net.netfilter.nf_conntrack_count) != 0 ]] || verdict=warn
   [[ $value != *' '* ]] || value="'$value'"
   row "$name" "$have" "$(shown "$need")" "$verdict" "sysctl -w $name=$value"
 done
@@ -218,7 +233,7 @@ done
 # The server's port is one of many; a client has one port of its own for each connection to it.
 read -r from to <<<"$(have_of net.ipv4.ip_local_port_range)"
 if [[ ${to:-} ]]; then
-  row net.ipv4.ip_local_port_range "$from $to" - note \
+  row net.ipv4.ip_local_port_range "$from $to" - ok \
     "for clients on this host, addresses to connect from: $(ceil "$number" "$((to - from + 1))")"
 fi
 
@@ -227,7 +242,7 @@ buckets=$(have_of net.ipv4.tcp_ehash_entries)
 if [[ $buckets ]]; then
   buckets=${buckets#-} # it is another namespace's
   if ((buckets < number)); then
-    row net.ipv4.tcp_ehash_entries "$buckets" "$number" note "boot with thash_entries=$number: less CPU for each packet"
+    row net.ipv4.tcp_ehash_entries "$buckets" "$number" warn "boot with thash_entries=$number: less CPU for each packet"
   else
     row net.ipv4.tcp_ehash_entries "$buckets" "$number" ok ''
   fi
@@ -239,21 +254,31 @@ for limit in "$sys/fs/cgroup/memory.max" "$sys/fs/cgroup/memory/memory.limit_in_
   [[ $bytes == max ]] || memory=$(least "$memory" "$bytes")
 done
 memory_need=$((number * (user_bytes + kernel_bytes) + spare_bytes))
-row memory "$(gib "$memory")" "$(gib "$memory_need")" "$(enough "$memory" "$memory_need")" \
-  "more memory, or at most $(most 0 "$(((memory - spare_bytes) / (user_bytes + kernel_bytes)))") connections"
+verdict=$(enough "$memory" "$memory_need")
+fix="more memory, or at most $(most 0 "$(((memory - spare_bytes) / (user_bytes + kernel_bytes)))") connections"
+[[ $verdict != ok ]] || fix=
+row memory "$(gib "$memory")" "$(gib "$memory_need")" "$verdict" "$fix"
 
-cpus_need=$(ceil "$number" "$core_max")
-row CPUs "$cpus" "$cpus_need" "$(enough "$cpus" "$cpus_need")" \
-  "more CPUs, or TIDEGATE_CORE_MAX_CONNECTIONS=$(ceil "$number" "$cpus")"
+# The kernel shares connections out by hash: some workers get more than others, by the square root.
+share=$(awk -v each="$(ceil "$number" "$workers")" -v workers="$workers" 'BEGIN {
+  more = workers > 1 ? sqrt(25 * each) : 0
+  printf "%d\n", each + int(more) + (more > int(more))
+}')
+verdict=$(enough "$core_max" "$share")
+fix="TIDEGATE_CORE_MAX_CONNECTIONS=$share, or more workers (CPUs: $cpus)"
+[[ $verdict != ok ]] || fix=
+row 'connections of a worker' "$core_max" "$share" "$verdict" "$fix"
 governors=$(cat "$sys"/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor 2>/dev/null | sort -u | paste -sd, -) || true
 case $governors in
   '' | performance) row 'CPU governor' "${governors:-none}" - ok '' ;;
-  *) row 'CPU governor' "$governors" performance note 'cpupower frequency-set -g performance: steadier latency' ;;
+  *) row 'CPU governor' "$governors" performance warn 'cpupower frequency-set -g performance: steadier latency' ;;
 esac
 
 echo
-if ((low)); then
-  printf 'NOT ENOUGH: %s of these for %s connections\n' "$low" "$number"
+warnings=
+((warns == 0)) || warnings=" ($warns could be better)"
+if ((fails)); then
+  printf 'NOT ENOUGH: %s of these for %s connections%s\n' "$fails" "$number" "$warnings"
   exit 1
 fi
-printf 'ENOUGH for %s connections\n' "$number"
+printf 'ENOUGH for %s connections%s\n' "$number" "$warnings"

@@ -4,6 +4,8 @@ mod client;
 mod http;
 mod latch;
 mod load;
+#[cfg(target_os = "linux")]
+mod made_up;
 mod process;
 mod server;
 
@@ -13,6 +15,8 @@ pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
 pub use http::{get, post};
 pub use latch::Latch;
 pub use load::{Load, Peer, fake, metric};
+#[cfg(target_os = "linux")]
+pub use made_up::MadeUp;
 pub use process::{Process, audit};
 pub use server::{config, on_worker, start, sum};
 
