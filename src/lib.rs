@@ -36,6 +36,7 @@
 //! | [`stats`] | each worker's counters |
 //! | [`build`] | which build this is |
 //! | [`client`] | blocking client: heartbeats, reconnects, GOAWAY obeyed |
+//! | `doctor` | what a host allows, beside what so many connections need (cargo feature `cli`) |
 //! | `load` | load generator: every reply checked, every request accounted for (cargo feature `load`) |
 //!
 //! PURE modules name no socket, thread, clock or file: they run under a simulated clock and network
@@ -83,6 +84,8 @@ pub mod build;
 pub mod client;
 pub mod config;
 pub mod conn;
+#[cfg(feature = "cli")]
+pub mod doctor;
 mod hex;
 pub mod limits;
 #[cfg(feature = "load")]

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 clean, 1 failed at run time, 2 wrong configuration or usage, 3 something was cut.
 
 mod call;
+mod doctor;
 #[cfg(feature = "load")]
 mod load;
 mod manual;
@@ -32,6 +33,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Iterator<Item = (
     };
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches, env),
+        Some(("doctor", matches)) => doctor::run(matches, env),
         Some(("token", matches)) => token::run(matches.get_one::<String>("PRINCIPAL").map_or("", String::as_str)),
         Some(("call", matches)) => match call::CallArgs::from_arg_matches(matches) {
             Ok(args) => call::run(args),
@@ -46,7 +48,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Iterator<Item = (
         },
         #[cfg(feature = "load")]
         Some((load::HELPER, _)) => load::help(),
-        _ => usage(&"expected a command: serve, call, load or token"),
+        _ => usage(&"expected a command: serve, call, doctor, load or token"),
     }
 }
 
@@ -60,6 +62,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve::command())
         .subcommand(call::CallArgs::augment_args(Command::new("call").about("Send a request and print its reply")))
+        .subcommand(doctor::command())
         .subcommand(
             Command::new("token")
                 .about("Print a fresh token and its line for the tokens file")
@@ -121,10 +124,17 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_with_2_and_help_with_0() {
-        for wrong in [&[][..], &["nonsense"], &["serve", "--nonsense"], &["token"], &["token", "a b"]] {
+        for wrong in [
+            &[][..],
+            &["nonsense"],
+            &["serve", "--nonsense"],
+            &["token"],
+            &["token", "a b"],
+            &["doctor", "--connections", "0"],
+        ] {
             assert_eq!(exit(wrong), ExitCode::from(2), "{wrong:?}");
         }
-        for right in [&["--help"][..], &["--version"], &["serve", "--help"]] {
+        for right in [&["--help"][..], &["--version"], &["serve", "--help"], &["doctor", "--help"]] {
             assert_eq!(exit(right), ExitCode::SUCCESS, "{right:?}");
         }
     }

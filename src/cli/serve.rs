@@ -92,6 +92,14 @@ pub fn run(matches: &ArgMatches, env: impl Iterator<Item = (OsString, OsString)>
     run_server(config, listeners, sources, logs.as_ref().ok())
 }
 
+/// The settings that a file and the environment make, for who serves nothing; the errors are lines.
+pub fn configured(
+    env_file: Option<PathBuf>,
+    env: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Config, Vec<String>> {
+    Sources { env_file, env: env.collect(), flags: Vec::new() }.config()
+}
+
 /// Where this process' settings come from. The file is read again at each reload; the environment and
 /// the flags of a running process do not change.
 #[derive(Clone, Debug)]

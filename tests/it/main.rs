@@ -4,6 +4,8 @@
 mod activation;
 mod admin;
 mod auth;
+#[cfg(target_os = "linux")]
+mod doctor;
 mod drain;
 mod leaving;
 mod limits;
