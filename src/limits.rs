@@ -3,6 +3,8 @@
 //! What an operator may set is in [`crate::config`]; here is what the settings may not exceed, and
 //! what is fixed because a setting would only offer a way to break the server.
 
+use std::time::Duration;
+
 use crate::proto::{HEADER_LEN, MAX_BODY, MAX_PING};
 
 /// Smallest `TIDEGATE_CORE_READ_SCRATCH`. Holds the largest frame whole, so that a frame which arrived
@@ -112,6 +114,29 @@ pub const MAX_MAILBOX: usize = 1 << 20;
 
 /// Largest `TIDEGATE_BACKLOG`. The kernel lowers it to its own `somaxconn`.
 pub const MAX_BACKLOG: u32 = 65_535;
+
+/// Largest `TIDEGATE_SO_RCVBUF` and `TIDEGATE_SO_SNDBUF`: the kernel doubles it and counts in 31 bits. Bytes.
+pub const MAX_SOCKET_BUFFER: usize = (1 << 30) - 1;
+
+/// Largest times of `TIDEGATE_TCP_KEEPALIVE_…`: tcp(7), the kernel's `MAX_TCP_KEEPIDLE`. Seconds.
+pub const MAX_KEEPALIVE_S: u32 = 32_767;
+
+/// Largest `TIDEGATE_TCP_KEEPALIVE_COUNT`: the kernel's `MAX_TCP_KEEPCNT`.
+pub const MAX_KEEPALIVE_COUNT: u32 = 127;
+
+/// Largest `TIDEGATE_TCP_DEFER_ACCEPT_S`: a drain waits for half of it.
+pub const MAX_DEFER_ACCEPT_S: u32 = 30;
+
+/// How long a client that `TIDEGATE_TCP_DEFER_ACCEPT_S` keeps waiting may have to wait on when nobody is
+/// deferred any more: until the kernel's timer for its handshake is due, which asks it once more and
+/// takes it in. Those timers run 1 s, then 2, 4, … for as many times as cover the seconds set
+/// (tcp(7); `secs_to_retrans` and `reqsk_timer_handler` in Linux).
+pub const fn longest_deferral(defer_accept_s: u32) -> Duration {
+    match defer_accept_s {
+        0 => Duration::ZERO,
+        seconds => Duration::from_secs((seconds as u64 + 1).next_power_of_two() / 2),
+    }
+}
 
 /// Largest of the three `TIDEGATE_OUTBOUND_*`. Bytes.
 pub const MAX_OUTBOUND: usize = 1 << 30;

@@ -1,8 +1,10 @@
 //! How settings go together.
 
+use super::Steering;
 use super::parse::{Draft, SettingError, address_port_fixed, quote, redact};
 use super::settings::Settings;
 use super::table::{SETTINGS, Setting};
+use crate::limits::longest_deferral;
 use crate::proto::HEADER_LEN;
 
 /// The rules between settings. A rule is skipped when one of its settings could not be parsed.
@@ -24,6 +26,7 @@ impl Cross<'_> {
         let tokens = draft.tokens;
         let file = draft.tokens_file.is_some();
         let open = c.listen.iter().any(|a| !a.ip().to_canonical().is_loopback());
+        let deferral = longest_deferral(c.sockets.defer_accept_s);
         let plan = c.drain_announce + c.drain_notice;
         self.rule(&[HIGH, LOW], c.outbound_low < c.outbound_high, "TIDEGATE_OUTBOUND_LOW below TIDEGATE_OUTBOUND_HIGH");
         self.rule(&[MAX, HIGH], c.outbound_high < c.outbound_max, "TIDEGATE_OUTBOUND_HIGH below TIDEGATE_OUTBOUND_MAX");
@@ -57,6 +60,16 @@ impl Cross<'_> {
             &["TIDEGATE_ADMIN_TOKEN", "TIDEGATE_ADMIN_TOKEN_FILE"],
             draft.admin_token.is_none() || draft.admin_token_file.is_none(),
             "TIDEGATE_ADMIN_TOKEN or TIDEGATE_ADMIN_TOKEN_FILE, not both",
+        );
+        self.rule(
+            &["TIDEGATE_STEERING", "TIDEGATE_CPUS"],
+            c.sockets.steering == Steering::Kernel || !c.cpus.is_empty(),
+            "TIDEGATE_CPUS to pin workers with TIDEGATE_STEERING=cpu: nothing can be steered to one that runs anywhere",
+        );
+        self.rule(
+            &["TIDEGATE_TCP_DEFER_ACCEPT_S", "TIDEGATE_DRAIN_TIMEOUT_MS"],
+            deferral.is_zero() || deferral + c.drain_notice < c.drain_timeout,
+            "TIDEGATE_DRAIN_TIMEOUT_MS to leave time after the wait for those that TIDEGATE_TCP_DEFER_ACCEPT_S keeps waiting",
         );
         let clash = c.admin.is_some_and(|admin| address_port_fixed(admin) && c.listen.contains(&admin));
         self.rule(&["TIDEGATE_ADMIN", "TIDEGATE_LISTEN"], !clash, "TIDEGATE_ADMIN to differ from TIDEGATE_LISTEN");

@@ -9,6 +9,7 @@ mod reload;
 mod secret;
 mod settings;
 mod show;
+mod sockets;
 mod table;
 
 pub use self::core::Core;
@@ -17,6 +18,7 @@ pub use parse::{SettingError, is_name};
 pub use reload::{Change, Reload};
 pub use secret::{AdminAuth, Secret, is_admin_token};
 pub use settings::{Origin, Settings};
+pub use sockets::{Sockets, Steering};
 pub use table::{SETTINGS, Setting, markdown_table};
 
 use std::collections::BTreeMap;
@@ -73,6 +75,8 @@ pub struct Config {
     pub cores: BTreeMap<usize, Core>,
     /// `TIDEGATE_BACKLOG`: `listen(2)`'s backlog, for each listener.
     pub backlog: u32,
+    /// `TIDEGATE_SO_…`, `TIDEGATE_TCP_…`, `TIDEGATE_STEERING`: what is asked of the kernel.
+    pub sockets: Sockets,
     /// `TIDEGATE_OUTBOUND_HIGH`: unsent bytes above which a connection is not read.
     pub outbound_high: usize,
     /// `TIDEGATE_OUTBOUND_LOW`: unsent bytes at which it is read again.
@@ -177,6 +181,11 @@ impl Config {
         self.auth.tokens_file().into_iter().chain(admin).map(Path::to_owned).collect()
     }
 
+    /// The CPU that `worker` is pinned to; `None`: it runs anywhere.
+    pub fn cpu(&self, worker: usize) -> Option<usize> {
+        self.cpus.get(worker % self.cpus.len().max(1)).copied()
+    }
+
     /// What `worker` may have.
     pub fn core(&self, worker: usize) -> &Core {
         self.cores.get(&worker).unwrap_or(&self.core)
@@ -208,6 +217,7 @@ impl Default for Config {
             core: Core::default(),
             cores: BTreeMap::new(),
             backlog: 4_096,
+            sockets: Sockets::default(),
             outbound_high: 256 * 1024,
             outbound_low: 64 * 1024,
             outbound_max: 1024 * 1024,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::cpus::{self, Machine};
 use super::table::{Field, Kind, Setting};
-use super::{AdminAuth, AuthMode, Config, LogFormat, Secret, is_admin_token};
+use super::{AdminAuth, AuthMode, Config, LogFormat, Secret, Steering, is_admin_token};
 use crate::limits::{MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_WORKERS};
 
 /// A setting that can't be used. Its display is `TIDEGATE_X="abc": expected …`.
@@ -151,6 +151,20 @@ pub(super) fn cpus(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
         "off" => Vec::new(),
         list => cpus::parse_list(list, draft.machine)?,
     };
+    Ok(())
+}
+
+pub(super) fn nodelay(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.config.sockets.nodelay = choice(text, "yes", "no")?;
+    Ok(())
+}
+
+pub(super) fn steering(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    let by_cpu = choice(text, "cpu", "kernel")?;
+    if by_cpu && !cfg!(target_os = "linux") {
+        return Err("only Linux steers connections by CPU".to_owned());
+    }
+    draft.config.sockets.steering = if by_cpu { Steering::Cpu } else { Steering::Kernel };
     Ok(())
 }
 

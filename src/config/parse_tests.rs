@@ -185,6 +185,25 @@ fn none_listens_beyond_loopback_only_when_told_that_it_is_insecure() {
     assert!(parse(&[("TIDEGATE_INSECURE", "true")]).is_err());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn steering_by_cpu_wants_workers_that_are_pinned() {
+    let text = error(&[("TIDEGATE_STEERING", "cpu"), ("TIDEGATE_CPUS", "off")]);
+    assert!(text.starts_with(r#"TIDEGATE_STEERING="cpu": expected TIDEGATE_CPUS to pin workers"#), "{text}");
+    assert!(parse(&[("TIDEGATE_STEERING", "cpu"), ("TIDEGATE_CPUS", "auto")]).is_ok());
+    assert!(parse(&[("TIDEGATE_STEERING", "kernel"), ("TIDEGATE_CPUS", "off")]).is_ok());
+    let quota = Machine { cpus: vec![0, 1, 2], parallelism: 1 };
+    let under_quota = Settings::from_iter([("TIDEGATE_STEERING", "cpu")]).config_on(&quota).unwrap_err();
+    assert_eq!(under_quota[0].variable, "TIDEGATE_STEERING");
+}
+
+#[test]
+fn a_drain_has_time_left_after_its_wait_for_deferred_clients() {
+    let text = error(&[("TIDEGATE_TCP_DEFER_ACCEPT_S", "30"), ("TIDEGATE_DRAIN_TIMEOUT_MS", "16000")]);
+    assert!(text.starts_with(r#"TIDEGATE_TCP_DEFER_ACCEPT_S="30": expected TIDEGATE_DRAIN_TIMEOUT_MS"#), "{text}");
+    assert!(parse(&[("TIDEGATE_TCP_DEFER_ACCEPT_S", "30")]).is_ok());
+}
+
 #[test]
 fn a_rule_about_a_setting_that_could_not_be_read_is_not_guessed_at() {
     let text = error(&[("TIDEGATE_AUTH", "token"), ("TIDEGATE_LISTEN", "0.0.0.0:1")]);

@@ -1,6 +1,7 @@
 //! Accepting: how connections get in, and when none do.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use mio::Poll;
 
@@ -9,9 +10,9 @@ use super::listener::{Accepted, Listener};
 use super::tick::{Reactor, Slot};
 use super::token::{self, ConnToken};
 use super::transport::Transport;
-use crate::config::Core;
+use crate::config::{Core, Sockets};
 use crate::conn::{Connection, Millis};
-use crate::limits::{ACCEPT_PAUSE_MS, REFUSAL_SLOTS};
+use crate::limits::{ACCEPT_PAUSE_MS, GATE_SETTLE_MS, REFUSAL_SLOTS, longest_deferral};
 
 /// A worker's listeners.
 #[derive(Debug)]
@@ -22,11 +23,21 @@ pub struct Gate {
     paused_until: Option<Millis>,
     max_connections: usize,
     batch: usize,
+    /// How long a client that has said nothing may have to wait once nobody is deferred any more.
+    deferral: Duration,
+    /// When the last of those who were deferred has been accepted.
+    settled_at: Option<Instant>,
 }
 
 impl Gate {
     /// Registers the listeners.
-    pub fn new(poll: &Poll, listeners: Vec<std::net::TcpListener>, kept: bool, core: &Core) -> io::Result<Gate> {
+    pub fn new(
+        poll: &Poll,
+        listeners: Vec<std::net::TcpListener>,
+        kept: bool,
+        options: &Sockets,
+        core: &Core,
+    ) -> io::Result<Gate> {
         let mut registered = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {
             let mut listener = Listener::new(listener);
@@ -39,6 +50,9 @@ impl Gate {
             paused_until: None,
             max_connections: core.max_connections,
             batch: core.accept_batch,
+            // What those who keep the sockets ask of them stays as it is.
+            deferral: if kept { Duration::ZERO } else { longest_deferral(options.defer_accept_s) },
+            settled_at: None,
         })
     }
 
@@ -127,12 +141,21 @@ impl Reactor {
         self.gate.paused_until = Some(self.now().plus(ACCEPT_PAUSE_MS));
     }
 
-    /// Lets no new handshake begin.
-    pub(crate) fn stop_handshakes(&mut self) {
+    /// Accepts also who has said nothing: such a client takes itself for connected.
+    pub(super) fn stop_deferring(&mut self) {
+        if !self.gate.deferral.is_zero() {
+            self.gate.listeners.iter().for_each(|(listener, _)| listener.stop_deferring());
+            self.gate.settled_at = Some(Instant::now() + self.gate.deferral);
+        }
+    }
+
+    /// Lets no new handshake begin. Returns when those that have begun are over.
+    pub(crate) fn stop_handshakes(&mut self, now: Instant) -> Instant {
         for (listener, ready) in &mut self.gate.listeners {
             listener.stop_handshakes();
             *ready = true;
         }
+        self.gate.settled_at.map_or(now, |deferred| deferred.max(now)) + Duration::from_millis(GATE_SETTLE_MS)
     }
 
     /// Takes everybody out of the backlogs. Returns whether they are empty.

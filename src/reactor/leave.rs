@@ -29,6 +29,7 @@ impl Reactor {
     /// From here on, what the peer has not acknowledged is counted when a connection is closed.
     pub(crate) fn begin_drain(&mut self) {
         self.draining = true;
+        self.stop_deferring();
     }
 
     /// Gives notice to the connections in `slots` of the slab: GOAWAY stage 0, or ERROR `DRAINING`.

@@ -1,11 +1,14 @@
 //! Listening sockets: one for each worker and address, all on the same port.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::options;
+use crate::config::Sockets;
 
 /// What accepting gave.
 #[derive(Debug)]
@@ -20,16 +23,18 @@ pub enum Accepted {
     Exhausted(io::Error),
 }
 
-/// Opens a listening socket that shares its port with the other workers' ones.
-pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+/// Opens a listening socket that shares its port with the other workers' ones. `cpu`: of the worker, where
+/// connections are steered by it.
+pub fn bind(address: SocketAddr, backlog: u32, options: &Sockets, cpu: Option<usize>) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit it, which saves a system call for each of them.
-    socket.set_tcp_nodelay(true)?;
+    // Before listen(2): a window is scaled by the size that its buffer has then, and steering counts
+    // the listeners that ask for it.
+    options::set(&socket, options, cpu)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -42,7 +47,7 @@ pub struct Listener(TcpListener);
 
 impl Listener {
     /// Takes over a socket from [`bind`].
-    pub fn new(listener: std::net::TcpListener) -> Listener {
+    pub fn new(listener: StdListener) -> Listener {
         Listener(TcpListener::from_std(listener))
     }
 
@@ -62,6 +67,14 @@ impl Listener {
             Ok((stream, _)) => Accepted::Stream(stream),
             Err(e) if e.kind() == ErrorKind::WouldBlock => Accepted::Empty,
             Err(e) => classify(e),
+        }
+    }
+
+    /// Keeps no client waiting for having said nothing: whoever does is accepted within
+    /// [`crate::limits::longest_deferral`].
+    pub fn stop_deferring(&self) {
+        if let Err(error) = options::stop_deferring(&self.0) {
+            log::debug!("clients that have said nothing are still deferred: {error}; the close may reset them");
         }
     }
 
@@ -139,7 +152,7 @@ mod tests {
     #[test]
     fn a_closing_listener_keeps_its_backlog_and_takes_no_new_handshake() {
         use std::time::Duration;
-        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16, &Sockets::default(), None).unwrap();
         let address = socket.local_addr().unwrap();
         let listener = Listener::new(socket);
         let _early = std::net::TcpStream::connect(address).unwrap();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `tick` | the worker's loop body, and everything that a worker owns |
 //! | `turn` | one connection's turn: read, serve, write |
-//! | `gate`, `listener` | accepting, and not accepting |
+//! | `gate`, `listener`, `options` | accepting, and not accepting |
 //! | `serve`, `hub` | what requests meet: services, sessions, other workers |
 //! | `mail`, `mailbox` | what comes from other threads |
 //! | `pending` | requests in flight |
@@ -29,6 +29,7 @@ mod listener;
 mod live;
 mod mail;
 mod mailbox;
+mod options;
 mod outq;
 mod pending;
 mod serve;
@@ -45,6 +46,7 @@ pub(crate) use leave::CutConnection;
 pub(crate) use listener::bind;
 pub(crate) use live::{Live, LiveCell};
 pub(crate) use mailbox::{Inbox, Letter, Mailbox, mailbox};
+pub(crate) use options::shortfalls;
 pub(crate) use serve::Services;
 pub(crate) use tick::{Parts, Reactor};
 pub(crate) use token::{MAX_LISTENERS, WAKER};

@@ -142,7 +142,7 @@ impl Reactor {
         let Parts { poll, listeners, listeners_are_kept, mut signals, hub, inbox, services, live } = parts;
         let worker = usize::from(hub.worker);
         let core = config.core(worker);
-        let gate = Gate::new(&poll, listeners, listeners_are_kept, core)?;
+        let gate = Gate::new(&poll, listeners, listeners_are_kept, &config.sockets, core)?;
         if let Some(signals) = &mut signals {
             poll.registry().register(signals, token::SIGNALS, Interest::READABLE)?;
         }

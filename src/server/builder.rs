@@ -18,7 +18,7 @@ use super::supervisor::Supervisor;
 use super::worker::{Report, Worker};
 use super::{AuditLog, Server, Shared};
 use crate::auth::Authenticator;
-use crate::config::{AuthMode, Config};
+use crate::config::{AuthMode, Config, Steering};
 use crate::limits::MAX_WORKERS;
 use crate::proto::Command;
 use crate::reactor::{self, Hub, Inbox, Live, LiveCell, MAX_LISTENERS, Mailbox, Parts, Reactor, Services};
@@ -145,7 +145,7 @@ impl Builder {
             return Err(StartError::Config(error.to_string()));
         }
         let config = self.config;
-        let inherited = Inherited::take(self.listeners)?;
+        let inherited = Inherited::take(self.listeners, &config.sockets)?;
         check(&config, &inherited.as_ref().map_or_else(|| config.listen.clone(), Inherited::addresses))?;
         let inherited = inherited.map(|sockets| sockets.deal(config.workers)).transpose()?;
         let auth = Arc::new(Authenticator::new(&config).map_err(|e| StartError::Config(e.to_string()))?);
@@ -251,6 +251,11 @@ fn check(config: &Config, addresses: &[SocketAddr]) -> Result<(), StartError> {
     if addresses.is_empty() || addresses.len() > MAX_LISTENERS {
         return wrong(format!("listen: {} addresses; expected 1 to {MAX_LISTENERS}", addresses.len()));
     }
+    if config.sockets.steering == Steering::Cpu && config.cpus.is_empty() {
+        return wrong(
+            "TIDEGATE_STEERING=cpu: set TIDEGATE_CPUS; nothing is steered to workers that run anywhere".into(),
+        );
+    }
     let open = addresses.iter().find(|address| !address.ip().is_loopback());
     if let (AuthMode::None, false, Some(address)) = (&config.auth, config.insecure, open) {
         return wrong(format!(
@@ -267,8 +272,10 @@ fn bind_all(config: &Config) -> Result<Sockets, StartError> {
     let mut listeners: Vec<Vec<TcpListener>> = (0..config.workers).map(|_| Vec::new()).collect();
     for address in &config.listen {
         let mut address = *address;
-        for own in &mut listeners {
-            let bound = reactor::bind(address, config.backlog).and_then(|l| Ok((l.local_addr()?, l)));
+        for (worker, own) in listeners.iter_mut().enumerate() {
+            let cpu = config.cpu(worker).filter(|_| config.sockets.steering == Steering::Cpu);
+            let bound = reactor::bind(address, config.backlog, &config.sockets, cpu);
+            let bound = bound.and_then(|l| Ok((l.local_addr()?, l)));
             let (actual, listener) = bound.map_err(|error| {
                 StartError::System(format!("listen on {address}: {error}; set TIDEGATE_LISTEN to a free address"))
             })?;
@@ -276,6 +283,9 @@ fn bind_all(config: &Config) -> Result<Sockets, StartError> {
             own.push(listener);
         }
         addresses.push(address);
+    }
+    if let Some(first) = listeners.first().and_then(|own| own.first()) {
+        reactor::shortfalls(first, &config.sockets).iter().for_each(|told| log::warn!("{told}"));
     }
     Ok(Sockets { addresses, listeners, kept: false })
 }
@@ -359,7 +369,7 @@ impl Assembly {
                 index,
                 reactor: Reactor::new(config, parts)?,
                 events: core.events,
-                cpu: (!config.cpus.is_empty()).then(|| config.cpus[index % config.cpus.len()]),
+                cpu: config.cpu(index),
                 drain: Arc::clone(drain),
                 run: DrainRun::new(index, config.workers),
                 reports: reports.clone(),

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::plan::{Drain, Plan};
-use crate::limits::GATE_SETTLE_MS;
 use crate::reactor::{CutConnection, Reactor};
 
 /// GOAWAYs sent between two looks at the sockets: few enough that a connection is still in the CPU's
@@ -129,9 +128,7 @@ impl DrainRun {
             }
             Phase::Announce if now >= plan.announce_until => {
                 self.timeline.announce = elapsed;
-                reactor.stop_handshakes();
-                let settled_at = now + Duration::from_millis(GATE_SETTLE_MS);
-                self.phase = Phase::Gate { settled_at };
+                self.phase = Phase::Gate { settled_at: reactor.stop_handshakes(now) };
             }
             // The last look comes after the settling: what it finds was in the backlog by then.
             Phase::Gate { settled_at }

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{SockRef, Type};
 
 use super::StartError;
+use crate::config;
 use crate::reactor::MAX_LISTENERS;
 
 /// What the workers listen on.
@@ -31,10 +32,10 @@ impl Inherited {
     ///
     /// # Errors
     /// One is something else; it is told which.
-    pub fn take(sockets: Vec<TcpListener>) -> Result<Option<Inherited>, StartError> {
+    pub fn take(sockets: Vec<TcpListener>, options: &config::Sockets) -> Result<Option<Inherited>, StartError> {
         let mut taken = Vec::with_capacity(sockets.len());
         for (index, socket) in sockets.into_iter().enumerate() {
-            let address = prepare(&socket).map_err(|error| {
+            let address = prepare(&socket, options.nodelay).map_err(|error| {
                 StartError::Config(format!(
                     "socket {index} of those passed to this process: {error}; expected a TCP socket that listens, \
                      as ListenStream=7400 of a .socket unit (with Accept=no) makes one"
@@ -42,7 +43,17 @@ impl Inherited {
             })?;
             taken.push((address, socket));
         }
-        Ok((!taken.is_empty()).then_some(Inherited(taken)))
+        if taken.is_empty() {
+            return Ok(None);
+        }
+        if (config::Sockets { nodelay: options.nodelay, ..config::Sockets::default() }) != *options {
+            log::warn!(
+                "the sockets that were passed to this process stay as they were opened (ReceiveBuffer=, SendBuffer=, \
+                 KeepAlive=, DeferAcceptSec= of the .socket unit): TIDEGATE_SO_…, TIDEGATE_TCP_… and \
+                 TIDEGATE_STEERING are not for them"
+            );
+        }
+        Ok(Some(Inherited(taken)))
     }
 
     /// Where they listen, each address once.
@@ -86,7 +97,7 @@ impl Inherited {
 
 /// Checks what it is, and sets what the workers rely on: no call on it blocks, and what is accepted
 /// from it sends at once.
-fn prepare(socket: &TcpListener) -> Result<SocketAddr, String> {
+fn prepare(socket: &TcpListener, nodelay: bool) -> Result<SocketAddr, String> {
     let words = |error: std::io::Error| error.to_string();
     let inner = SockRef::from(socket);
     let address = inner.local_addr().map_err(words)?.as_socket().ok_or("it is not of the Internet")?;
@@ -99,7 +110,7 @@ fn prepare(socket: &TcpListener) -> Result<SocketAddr, String> {
         return Err(format!("{address} does not listen"));
     }
     inner.set_nonblocking(true).map_err(words)?;
-    inner.set_tcp_nodelay(true).map_err(words)?;
+    inner.set_tcp_nodelay(nodelay).map_err(words)?;
     Ok(address)
 }
 
@@ -110,12 +121,16 @@ mod tests {
 
     use super::*;
 
+    fn bind(address: SocketAddr) -> TcpListener {
+        crate::reactor::bind(address, 8, &config::Sockets::default(), None).unwrap()
+    }
+
     fn dealt(sockets: usize, workers: usize) -> Vec<usize> {
-        let first = crate::reactor::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 8).unwrap();
+        let first = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let address = first.local_addr().unwrap();
         let mut all = vec![first];
-        all.resize_with(sockets, || crate::reactor::bind(address, 8).unwrap());
-        let inherited = Inherited::take(all).unwrap().unwrap();
+        all.resize_with(sockets, || bind(address));
+        let inherited = Inherited::take(all, &config::Sockets::default()).unwrap().unwrap();
         assert_eq!(inherited.addresses(), [address]);
         inherited.deal(workers).unwrap().listeners.iter().map(Vec::len).collect()
     }
@@ -130,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_does_not_listen_for_tcp_is_refused_with_its_place() {
-        assert!(Inherited::take(Vec::new()).unwrap().is_none());
+        assert!(Inherited::take(Vec::new(), &config::Sockets::default()).unwrap().is_none());
         let listening = || TcpListener::bind("127.0.0.1:0").unwrap();
         let wrong: [OwnedFd; 3] = [
             UdpSocket::bind("127.0.0.1:0").unwrap().into(),
@@ -138,7 +153,8 @@ mod tests {
             socket2::Socket::new(socket2::Domain::IPV4, Type::STREAM, None).unwrap().into(),
         ];
         for fd in wrong {
-            let error = Inherited::take(vec![listening(), TcpListener::from(fd)]).unwrap_err();
+            let error =
+                Inherited::take(vec![listening(), TcpListener::from(fd)], &config::Sockets::default()).unwrap_err();
             let StartError::Config(text) = error else { panic!("{error}") };
             assert!(text.starts_with("socket 1 of those passed to this process: "), "{text}");
         }
@@ -147,7 +163,7 @@ mod tests {
     #[test]
     fn more_sockets_than_a_worker_can_listen_on_are_refused() {
         let sockets = (0..=MAX_LISTENERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let error = Inherited::take(sockets).unwrap().unwrap().deal(2).unwrap_err();
+        let error = Inherited::take(sockets, &config::Sockets::default()).unwrap().unwrap().deal(2).unwrap_err();
         assert!(matches!(&error, StartError::Config(text) if text.contains("TIDEGATE_WORKERS")), "{error}");
     }
 }

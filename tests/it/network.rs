@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate::config::{Config, Core};
+use tidegate::config::{Config, Core, Sockets, Steering};
 use tidegate::limits;
 use tidegate::proto::{Command, ErrorCode, MAX_BODY, extension_type};
-use tidegate::server::Server;
+use tidegate::server::{Server, StartError};
 
-use crate::support::{Client, Latch, config, extension, on_worker, start, sum, until};
+use crate::support::{Client, Got, Latch, config, extension, on_worker, start, sum, until};
 
 /// How often a worker turns in 50 ms. Measured, not waited for.
 fn turns(server: &Server, worker: usize) -> u64 {
@@ -132,4 +132,105 @@ fn a_resumption_whose_home_does_not_answer_is_unavailable_and_leaves_the_session
     assert!(again.resume(b"", session).resumed);
     again.assert_alive();
     assert_eq!(sum(&server, |s| &s.sessions_expired), 0);
+}
+
+/// CPUs that this process may use.
+#[cfg(target_os = "linux")]
+fn cpus() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}
+
+/// How many of 40 connections that a client on `cpu` makes land on each worker.
+#[cfg(target_os = "linux")]
+fn landings(server: &Server, cpu: usize) -> Vec<u64> {
+    let accepted = || -> Vec<u64> { server.stats().iter().map(|s| s.connections_accepted.get()).collect() };
+    let before = accepted();
+    let address = server.local_addrs()[0];
+    // A thread of its own: it stays where it is pinned. Over loopback the packet is taken where it is sent.
+    let connecting = move || {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(cpu);
+        rustix::thread::sched_setaffinity(None, &set).unwrap();
+        (0..40).map(|_| Client::ready(address).0).collect::<Vec<_>>()
+    };
+    let clients = std::thread::spawn(connecting).join().unwrap();
+    drop(clients);
+    accepted().iter().zip(before).map(|(now, then)| now - then).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_land_on_the_worker_of_the_cpu_that_took_the_packet_and_by_default_on_any() {
+    let cpus = cpus();
+    let [first, second] = cpus[..2.min(cpus.len())] else { return };
+    let steered = |steering| {
+        let sockets = Sockets { steering, ..Sockets::default() };
+        start(Config { cpus: vec![second, first], sockets, ..config() }, |b| b).0
+    };
+    let server = steered(Steering::Cpu);
+    assert_eq!(landings(&server, second), [40, 0]);
+    assert_eq!(landings(&server, first), [0, 40]);
+    // A worker that is started anew after a panic keeps its listener, and with it its CPU.
+    server.panic_worker(0);
+    until("it is back", || server.stats()[0].worker_panics.get() == 1);
+    assert_eq!(landings(&server, second), [40, 0]);
+    let server = steered(Steering::Kernel);
+    assert!(landings(&server, second).iter().all(|landed| *landed > 0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_comes_in_on_a_cpu_without_a_worker_lands_somewhere() {
+    let cpus = cpus();
+    let [first, second] = cpus[..2.min(cpus.len())] else { return };
+    let sockets = Sockets { steering: Steering::Cpu, ..Sockets::default() };
+    let server = start(Config { cpus: vec![first], sockets, ..config() }, |b| b).0;
+    assert_eq!(landings(&server, second).iter().sum::<u64>(), 40);
+}
+
+#[test]
+fn steering_to_workers_that_run_anywhere_is_refused_before_anything_is_bound() {
+    let sockets = Sockets { steering: Steering::Cpu, ..Sockets::default() };
+    let refused = Server::builder().config(Config { cpus: vec![], sockets, ..config() }).start().unwrap_err();
+    assert!(matches!(&refused, StartError::Config(text) if text.contains("TIDEGATE_CPUS")), "{refused}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_says_nothing_is_not_accepted_until_it_speaks() {
+    let sockets = Sockets { defer_accept_s: 30, ..Sockets::default() };
+    let (server, address) = start(Config { workers: 1, sockets, ..config() }, |b| b);
+    let mut mute = Client::connect(address);
+    let mut other = Client::ready(address).0;
+    other.assert_alive();
+    assert_eq!(sum(&server, |s| &s.connections_accepted), 1, "it was first, and waits");
+    mute.auth(b"");
+    mute.assert_alive();
+    assert_eq!(sum(&server, |s| &s.connections_accepted), 2);
+    server.cut(); // and does not wait for those who have said nothing
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_drain_lets_in_those_whom_the_kernel_keeps_waiting_and_tells_them() {
+    let sockets = Sockets { defer_accept_s: 3, ..Sockets::default() };
+    let (server, address) = start(Config { sockets, ..config() }, |b| b);
+    // They take themselves for connected; for the server they are not there yet.
+    let mut mute: Vec<Client> = (0..6).map(|_| Client::connect(address)).collect();
+    let (mut served, _) = Client::ready(address);
+    assert_eq!(sum(&server, |s| &s.connections_accepted), 1);
+    server.drain();
+    let mut speaks = mute.pop().unwrap();
+    speaks.request(Command::AUTH, b"");
+    for client in &mut mute {
+        client.expect_end(0, ErrorCode::Draining);
+    }
+    let (frames, end) = speaks.rest();
+    assert_eq!((frames[0].cmd, end), (Command::READY, Got::Eof), "{frames:?}");
+    assert_eq!(served.rest().1, Got::Eof);
+    drop((mute, speaks, served));
+    let ledger = server.wait().ledger;
+    assert!(ledger.clean(), "{ledger}");
+    assert_eq!((ledger.connections, ledger.refused), (7, 5));
 }

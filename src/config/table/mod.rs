@@ -6,6 +6,7 @@ mod identity;
 mod network;
 mod records;
 mod sessions;
+mod sockets;
 mod workers;
 
 use std::sync::LazyLock;
@@ -15,8 +16,9 @@ use super::{Config, Core};
 
 /// Every setting, in the order in which help and the README show them.
 pub static SETTINGS: LazyLock<Vec<&'static Setting>> = LazyLock::new(|| {
-    let groups: [&'static [Setting]; 7] = [
+    let groups: [&'static [Setting]; 8] = [
         network::SETTINGS,
+        sockets::SETTINGS,
         workers::SETTINGS,
         identity::SETTINGS,
         connections::SETTINGS,
