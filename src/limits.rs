@@ -76,6 +76,14 @@ pub const ADMIN_INQUIRY_MS: u64 = 1_000;
 /// Characters of the admin port's token. Shorter ones can be guessed.
 pub const ADMIN_TOKEN_CHARS: std::ops::RangeInclusive<usize> = 16..=1024;
 
+/// How long a worker with nothing to do sleeps at most, so that it can be told from one that hangs.
+/// Milliseconds.
+pub const WORKER_PULSE_MS: u64 = 1_000;
+
+/// Smallest `TIDEGATE_HEALTH_LIMIT_MS`. A worker with nothing to do wakes four times in it, or each
+/// [`WORKER_PULSE_MS`].
+pub const MIN_HEALTH_LIMIT_MS: u64 = 100;
+
 /// Connections that are named one by one in the ledger when they were cut; the rest are counted.
 pub const MAX_NAMED_CUTS: usize = 100;
 

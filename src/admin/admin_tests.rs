@@ -42,6 +42,9 @@ impl Control for Fake {
     fn workers(&self) -> Vec<Arc<WorkerStats>> {
         self.workers.clone()
     }
+    fn overview(&self) -> Overview {
+        Overview::default()
+    }
     fn service_id(&self) -> &str {
         "a\"b"
     }

@@ -39,7 +39,7 @@ pub use token::{AdminToken, AdminTokenError};
 
 use crate::proto::SessionId;
 use crate::server::{Disconnected, Inquiry, ListPart};
-use crate::stats::WorkerStats;
+use crate::stats::{Overview, WorkerStats};
 
 /// What the admin port shows and moves. Called from its thread, one call at a time: a call that takes long keeps the other clients waiting.
 pub trait Control: Send + Sync {
@@ -51,6 +51,8 @@ pub trait Control: Send + Sync {
     fn drain(&self);
     /// Every worker's counters, in the workers' order.
     fn workers(&self) -> Vec<Arc<WorkerStats>>;
+    /// Where everything else stands: workers, drain, pool, handlers, settings.
+    fn overview(&self) -> Overview;
     /// `TIDEGATE_SERVICE_ID`.
     fn service_id(&self) -> &str;
     /// What does not change while it runs.

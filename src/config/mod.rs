@@ -94,6 +94,8 @@ pub struct Config {
     pub pool_threads: usize,
     /// `TIDEGATE_POOL_QUEUE`: requests that wait for such a thread.
     pub pool_queue: usize,
+    /// `TIDEGATE_HEALTH_LIMIT_MS`: how long a worker may not have turned its loop.
+    pub health_limit: Duration,
     /// `TIDEGATE_DRAIN_TIMEOUT_MS`: from the signal to the cut.
     pub drain_timeout: Duration,
     /// `TIDEGATE_DRAIN_ANNOUNCE_MS`: not ready, but still accepting.
@@ -226,6 +228,7 @@ impl Default for Config {
             linger: Duration::from_secs(2),
             pool_threads: 16,
             pool_queue: 1_024,
+            health_limit: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
             drain_announce: Duration::ZERO,
             drain_notice: Duration::from_secs(1),

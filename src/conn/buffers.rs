@@ -23,12 +23,14 @@ pub(super) struct Buffer {
     pub mark: usize,
     /// When `mark` was set.
     pub marked: Millis,
+    /// Whether it is output.
+    pub outbound: bool,
 }
 
 impl Buffer {
     /// Output that waits, the first `done` bytes of it gone already.
     pub fn output(bytes: Vec<u8>, done: usize, now: Millis) -> Buffer {
-        Buffer { mark: bytes.len(), bytes, done, since: now, marked: now }
+        Buffer { mark: bytes.len(), bytes, done, since: now, marked: now, outbound: true }
     }
 
     /// `took` more bytes of output are gone, perhaps none, and some are left.
@@ -48,6 +50,11 @@ impl Buffer {
         self.done -= bytes;
         self.mark -= bytes;
     }
+
+    /// Bytes that wait to be sent.
+    fn unsent(&self) -> usize {
+        if self.outbound { self.bytes.len().saturating_sub(self.done) } else { 0 }
+    }
 }
 
 /// One worker's buffers: those lent out, and spare ones.
@@ -56,6 +63,8 @@ pub struct Buffers {
     lent: Slab<Buffer>,
     /// Bytes of memory in `lent`.
     held: usize,
+    /// Bytes in `lent` that wait to be sent.
+    unsent: usize,
     spare: Vec<Vec<u8>>,
     /// Spare buffers that are kept.
     keep: usize,
@@ -97,6 +106,11 @@ impl Buffers {
         self.spare.pop().unwrap_or_default()
     }
 
+    /// Bytes that wait to be sent, of all connections.
+    pub fn outbound_bytes(&self) -> usize {
+        self.unsent
+    }
+
     /// Takes a vector back, for reuse if it is of a size worth keeping.
     pub(super) fn recycle(&mut self, mut bytes: Vec<u8>) {
         if bytes.capacity() > 0 && bytes.capacity() <= self.keep_bytes && self.spare.len() < self.keep {
@@ -107,6 +121,7 @@ impl Buffers {
 
     pub(super) fn lend(&mut self, buffer: Buffer) -> Option<BufferId> {
         self.held += buffer.bytes.capacity();
+        self.unsent += buffer.unsent();
         let key = u32::try_from(self.lent.insert(buffer)).ok()?;
         NonZeroU32::new(key.wrapping_add(1)).map(BufferId)
     }
@@ -118,15 +133,17 @@ impl Buffers {
     /// Changes a buffer that is lent out, and keeps the books right if it grows.
     pub(super) fn edit<R>(&mut self, id: BufferId, change: impl FnOnce(&mut Buffer) -> R) -> R {
         let buffer = &mut self.lent[id.key()];
-        let before = buffer.bytes.capacity();
+        let (held, unsent) = (buffer.bytes.capacity(), buffer.unsent());
         let result = change(buffer);
-        self.held = self.held - before + buffer.bytes.capacity();
+        self.held = self.held - held + buffer.bytes.capacity();
+        self.unsent = self.unsent - unsent + buffer.unsent();
         result
     }
 
     pub(super) fn take(&mut self, id: BufferId) -> Buffer {
         let buffer = self.lent.remove(id.key());
         self.held -= buffer.bytes.capacity();
+        self.unsent -= buffer.unsent();
         buffer
     }
 

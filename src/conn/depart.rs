@@ -2,6 +2,7 @@
 
 use super::{Connection, Cx, Departure, End, Flags, State};
 use crate::proto::{Command, ErrorCode, ErrorReply, GoAway, GoAwayReason, GoAwayStage, encode};
+use crate::stats::{Cause, EndKind};
 
 impl Connection {
     /// A drain begins: GOAWAY stage 0 to a ready client, ERROR `DRAINING` to one that is not ready.
@@ -17,6 +18,7 @@ impl Connection {
                     reconnect_after_ms: departure.reconnect_after_ms,
                     addresses: departure.addresses.to_vec(),
                 };
+                cx.stats.notices_out.add(1);
                 goaway.encode(cx.out);
             }
             State::Auth | State::Claiming => {
@@ -45,13 +47,15 @@ impl Connection {
         let mut error =
             ErrorReply::new(ErrorCode::Overloaded, Command(0), "this core has all the connections it may have");
         error.retry_after_ms = retry_after_ms;
+        cx.stats.notices_out.add(1);
         error.encode(cx.out, 0);
+        self.because(Cause::Limit);
         self.leave(cx);
     }
 
     /// Ends it now, with a reset. Returns the answers that were produced and not sent, and the AUTH
     /// or BYE that it had in hand itself; they are counted as cut and no longer as answered.
-    pub fn cut(&mut self, cx: &mut Cx<'_>) -> u64 {
+    pub fn cut(&mut self, cx: &mut Cx<'_>, cause: Cause) -> u64 {
         self.hold(cx); // so that the answers in it are counted
         if self.state == State::Closed {
             return 0;
@@ -68,6 +72,9 @@ impl Connection {
         cx.stats.cut.add(requests);
         if !self.flags.has(Flags::SLOW) {
             cx.stats.connections_cut.add(1); // a slow consumer is counted already
+        }
+        if self.cause.is_none_or(|first| first.kind() != EndKind::Cut) {
+            self.cause = Some(cause);
         }
         self.end = End::Nothing;
         // Whoever cuts it has its own reason, and counts it.
@@ -94,6 +101,7 @@ impl Connection {
             self.hold(cx); // so that the answers in it are counted as undelivered
             self.lose_owed(cx);
             cx.stats.connections_lost.add(1);
+            self.because(Cause::Lost);
             self.state = State::Closed;
         }
     }
@@ -107,7 +115,9 @@ impl Connection {
             reconnect_after_ms: departure.reconnect_after_ms,
             addresses: departure.addresses.to_vec(),
         };
+        cx.stats.notices_out.add(1);
         goaway.encode(cx.out);
+        self.because(Cause::of_departure(departure.reason));
         self.leave(cx);
     }
 
@@ -139,10 +149,18 @@ impl Connection {
         if self.is_leaving() {
             return; // the first fatal error is the one that is told
         }
+        if let End::Error(code) | End::RequestError(code) = end {
+            self.because(Cause::of_error(code));
+        }
         self.end = end;
         self.end_cmd = cmd;
         self.end_seq = seq;
         self.leave(cx);
+    }
+
+    /// Why it ends, unless it ends for another reason already.
+    pub(super) fn because(&mut self, cause: Cause) {
+        self.cause.get_or_insert(cause);
     }
 
     /// Nothing more is accepted. What was received and not parsed is dropped: it is beyond last seq.
@@ -168,14 +186,17 @@ impl Connection {
                 let fitted = encode(cx.out, self.end_seq, Command::BYE, &[]);
                 debug_assert!(fitted, "empty");
                 cx.stats.in_flight.sub(1);
-                cx.stats.answered.add(1);
+                cx.stats.count_answered(Command::BYE, 1);
             }
             End::RequestError(code) => {
                 ErrorReply::new(code, self.end_cmd, code.text()).encode(cx.out, self.end_seq);
                 cx.stats.in_flight.sub(1);
-                cx.stats.failed.add(1);
+                cx.stats.count_failed(self.end_cmd, code);
             }
-            End::Error(code) => ErrorReply::new(code, self.end_cmd, code.text()).encode(cx.out, self.end_seq),
+            End::Error(code) => {
+                cx.stats.notices_out.add(1);
+                ErrorReply::new(code, self.end_cmd, code.text()).encode(cx.out, self.end_seq);
+            }
         }
         self.end = End::Nothing;
         self.state = State::Flushing;
@@ -196,7 +217,12 @@ impl Connection {
         }
         cx.stats.in_flight.sub(1);
         cx.stats.undelivered.add(1);
-        if self.end == End::Bye { cx.stats.answered.add(1) } else { cx.stats.failed.add(1) }
+        match self.end {
+            End::Bye => cx.stats.count_answered(Command::BYE, 1),
+            End::RequestError(code) => cx.stats.count_failed(self.end_cmd, code),
+            // AUTH, before its verdict.
+            End::Nothing | End::Error(_) => cx.stats.count_failed(Command::AUTH, ErrorCode::Unavailable),
+        }
     }
 
     /// Whether a fatal ERROR waits for requests in flight.

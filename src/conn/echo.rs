@@ -43,7 +43,7 @@ impl Connection {
             *input = rest;
             self.last_seq = last_seq;
             cx.stats.accepted.add(frames);
-            cx.stats.answered.add(frames);
+            cx.stats.count_answered(Command::ECHO, frames);
         }
         frames
     }

@@ -46,8 +46,8 @@ pub struct Refusal {
 pub enum Dispatched {
     /// The reply was appended to the output.
     Answered,
-    /// An ERROR was appended to the output.
-    Failed,
+    /// An ERROR with this code was appended to the output.
+    Failed(ErrorCode),
     /// [`super::Connection::answered`] or [`super::Connection::failed`] will follow.
     InFlight,
 }

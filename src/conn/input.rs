@@ -8,6 +8,7 @@ use crate::proto::{
     AuthReady, Command, DecodeError, ErrorCode, ErrorReply, Frame, FrameDecoder, GoAwayReason, MAX_PING, Version,
     encode, seq_follows,
 };
+use crate::stats::Cause;
 
 impl Connection {
     /// Takes bytes off the stream, and serves the frames that they complete. Parsing goes on as far
@@ -89,14 +90,14 @@ impl Connection {
     /// A request that was in flight has its reply: `write` appends the frame.
     ///
     /// Like [`Connection::failed`] this only encodes: the caller flushes or holds.
-    pub fn answered(&mut self, cx: &mut Cx<'_>, write: impl FnOnce(&mut Vec<u8>)) {
-        cx.stats.answered.add(1);
+    pub fn answered(&mut self, cx: &mut Cx<'_>, cmd: Command, write: impl FnOnce(&mut Vec<u8>)) {
+        cx.stats.count_answered(cmd, 1);
         self.land(cx, write);
     }
 
-    /// A request that was in flight has its ERROR: `write` appends the frame.
-    pub fn failed(&mut self, cx: &mut Cx<'_>, write: impl FnOnce(&mut Vec<u8>)) {
-        cx.stats.failed.add(1);
+    /// A request that was in flight has its ERROR, with this code: `write` appends the frame.
+    pub fn failed(&mut self, cx: &mut Cx<'_>, cmd: Command, code: ErrorCode, write: impl FnOnce(&mut Vec<u8>)) {
+        cx.stats.count_failed(cmd, code);
         self.land(cx, write);
     }
 
@@ -136,6 +137,8 @@ impl Connection {
         self.tail = cx.buffers.lend(Buffer { bytes, done, since, ..Buffer::default() });
         if cx.buffers.lent_bytes() > cx.rules.buffer_bytes {
             cx.stats.overloaded.add(1);
+            cx.stats.connections_cut.add(1);
+            self.because(Cause::BufferMemory);
             self.fail(cx, ErrorCode::Overloaded); // what is kept was not accepted: safe to send elsewhere
         }
     }
@@ -149,6 +152,7 @@ impl Connection {
         {
             return;
         }
+        self.because(Cause::Eof);
         self.leave(cx);
     }
 
@@ -197,7 +201,7 @@ impl Connection {
             session_ttl_s: cx.rules.session_ttl_s,
         };
         ready.encode(cx.out, self.last_seq);
-        cx.stats.answered.add(1);
+        cx.stats.count_answered(Command::AUTH, 1);
         self.state = State::Ready;
         self.heard = cx.now;
     }
@@ -206,7 +210,8 @@ impl Connection {
         let mut error = ErrorReply::new(refusal.code, Command::AUTH, refusal.code.text());
         error.retry_after_ms = refusal.retry_after_ms;
         error.encode(cx.out, seq);
-        cx.stats.failed.add(1);
+        cx.stats.count_failed(Command::AUTH, refusal.code);
+        self.because(Cause::of_error(refusal.code));
         self.leave(cx);
     }
 
@@ -231,24 +236,24 @@ impl Connection {
         cx.stats.accepted.add(1);
         if let Some((code, text)) = refuse_extensions(frame) {
             ErrorReply::new(code, cmd, text).encode(cx.out, frame.seq);
-            cx.stats.failed.add(1);
+            cx.stats.count_failed(cmd, code);
             return;
         }
         match cmd {
             Command::PING => {
                 let fitted = encode(cx.out, frame.seq, Command::PONG, frame.payload);
                 debug_assert!(fitted, "checked above");
-                cx.stats.answered.add(1);
+                cx.stats.count_answered(cmd, 1);
             }
             Command::ECHO => {
                 let fitted = encode(cx.out, frame.seq, Command::ECHO, frame.payload);
                 debug_assert!(fitted, "a payload is never longer than the body it came in");
-                cx.stats.answered.add(1);
+                cx.stats.count_answered(cmd, 1);
             }
             Command::BYE => self.handle_bye(cx, host, frame.seq),
             _ => match host.dispatch(frame, cx.out) {
-                Dispatched::Answered => cx.stats.answered.add(1),
-                Dispatched::Failed => cx.stats.failed.add(1),
+                Dispatched::Answered => cx.stats.count_answered(cmd, 1),
+                Dispatched::Failed(code) => cx.stats.count_failed(cmd, code),
                 Dispatched::InFlight => {
                     self.in_flight += 1;
                     cx.stats.in_flight.add(1);
@@ -262,6 +267,7 @@ impl Connection {
         self.end = End::Bye;
         self.end_seq = seq;
         cx.stats.in_flight.add(1);
+        self.because(Cause::Bye);
         self.leave(cx);
     }
 
@@ -269,6 +275,7 @@ impl Connection {
         let (code, header) = match error {
             DecodeError::WrongMagic => {
                 self.hold(cx); // so that the answers in it are counted as undelivered
+                self.because(Cause::WrongMagic);
                 return self.reset();
             }
             DecodeError::UnsupportedVersion(header) => (ErrorCode::UnsupportedVersion, header),

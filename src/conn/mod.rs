@@ -40,7 +40,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::limits::{MAX_HEARTBEAT_MS, MAX_TIMER_MS, MIN_HEARTBEAT_MS};
 use crate::proto::{Command, ErrorCode, GoAwayReason};
-use crate::stats::WorkerStats;
+use crate::stats::{Cause, WorkerStats};
 
 /// One connection. Owns no heap object: what is unfinished is in the worker's [`Buffers`].
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub struct Connection {
     flags: Flags,
     /// Why GOAWAY stage 0 went out, if it did.
     noticed: Option<GoAwayReason>,
+    /// Why it ends, once that is known.
+    cause: Option<Cause>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,6 +239,7 @@ impl Connection {
             end_cmd: Command(0),
             flags: Flags::default(),
             noticed: None,
+            cause: None,
         }
     }
 
@@ -295,10 +298,15 @@ impl Connection {
         self.last_seq
     }
 
+    /// Why it ends, or has ended.
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
     /// Whether it holds no buffer: nothing unfinished in either direction.
     pub fn is_bare(&self) -> bool {
         self.tail.is_none() && self.queue.is_none()
     }
 }
 
-const _: () = assert!(size_of::<Connection>() <= 36, "what each of a million connections costs");
+const _: () = assert!(size_of::<Connection>() <= 40, "what each of a million connections costs");

@@ -3,6 +3,7 @@
 use super::buffers::Buffer;
 use super::{Connection, Cx, Flags, State};
 use crate::proto::{Command, ErrorCode, ErrorReply, HEADER_LEN, Header, Version};
+use crate::stats::Cause;
 
 /// Where a connection's output goes.
 pub trait Sink {
@@ -109,11 +110,12 @@ impl Connection {
         self.queue.is_some()
     }
 
-    /// The client does not read: tells it so, if there is a way, and ends the connection without
-    /// waiting for what is in flight.
-    pub fn give_up_sending(&mut self, cx: &mut Cx<'_>) {
+    /// The client does not read, or there is no memory left to wait until it does: tells it so, if
+    /// there is a way, and ends the connection without waiting for what is in flight.
+    pub fn give_up_sending(&mut self, cx: &mut Cx<'_>, cause: Cause) {
         if !self.flags.has(Flags::SLOW) {
             cx.stats.connections_cut.add(1);
+            self.cause = Some(cause);
         }
         if self.is_leaving() {
             self.lose_owed(cx);
@@ -122,6 +124,7 @@ impl Connection {
         }
         let unsent = self.discard_unsent(cx, false);
         cx.stats.undelivered.add(unsent.answered + unsent.failed);
+        cx.stats.notices_out.add(1);
         let mut error = Vec::new();
         ErrorReply::new(ErrorCode::SlowConsumer, Command(0), ErrorCode::SlowConsumer.text()).encode(&mut error, 0);
         if let Some(id) = self.queue {
@@ -209,9 +212,13 @@ impl Connection {
             let buffer = cx.buffers.get(id);
             buffer.bytes.len() - buffer.done
         });
-        let too_much = queued > cx.rules.outbound_max || cx.buffers.lent_bytes() > cx.rules.buffer_bytes;
-        if too_much && !self.is_leaving() {
-            self.give_up_sending(cx);
+        if self.is_leaving() {
+            return;
+        }
+        if queued > cx.rules.outbound_max {
+            self.give_up_sending(cx, Cause::SlowConsumer);
+        } else if cx.buffers.lent_bytes() > cx.rules.buffer_bytes {
+            self.give_up_sending(cx, Cause::BufferMemory);
         }
     }
 }

@@ -79,7 +79,7 @@ impl Host for TestHost {
             LATER => return Dispatched::InFlight,
             FAILS => {
                 ErrorReply::new(ErrorCode::NotFound, FAILS, "no").encode(out, request.seq);
-                return Dispatched::Failed;
+                return Dispatched::Failed(ErrorCode::NotFound);
             }
             BIG => assert!(encode(out, request.seq, BIG, &vec![0; self.reply])),
             cmd => assert!(encode(out, request.seq, cmd, request.payload)),
@@ -179,7 +179,7 @@ impl Bench {
     }
 
     fn answer(&mut self, seq: u32) -> Action {
-        self.act(|conn, cx| conn.answered(cx, |out| assert!(encode(out, seq, LATER, b"done"))))
+        self.act(|conn, cx| conn.answered(cx, LATER, |out| assert!(encode(out, seq, LATER, b"done"))))
     }
 
     fn finish(&mut self, reason: GoAwayReason) -> Action {

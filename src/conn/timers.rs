@@ -4,6 +4,7 @@ use super::{Connection, Cx, Flags, Millis, Rules, State};
 use crate::conn::Buffers;
 use crate::limits::MAX_TIMER_MS;
 use crate::proto::{Command, ErrorCode, encode};
+use crate::stats::Cause;
 
 impl Connection {
     /// When [`Connection::handle_timeout`] has something to do, if nothing happens before.
@@ -26,9 +27,10 @@ impl Connection {
     /// Does what is due at `cx.now`.
     pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
         if self.stall_deadline(cx.rules, cx.buffers).is_some_and(|at| cx.now.reached(at)) {
-            return self.give_up_sending(cx);
+            return self.give_up_sending(cx, Cause::SlowConsumer);
         }
         if self.frame_deadline(cx.rules, cx.buffers).is_some_and(|at| cx.now.reached(at)) {
+            self.because(Cause::FrameTimeout);
             return self.fail(cx, ErrorCode::Malformed);
         }
         match self.state {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::{Poll, Waker};
 
@@ -58,7 +59,7 @@ impl Worker {
     pub fn new(config: &Config, router: Router) -> Result<Worker, Box<dyn Error>> {
         let poll = Poll::new()?;
         let (mailbox, inbox) = mailbox(config.core.mailbox, Waker::new(poll.registry(), WAKER)?);
-        let stats = Arc::new(WorkerStats::default());
+        let stats = Arc::new(WorkerStats::for_routes(router.routes().len()));
         let ids = IdKey::new();
         let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
         let ttl_s = config.session_ttl.as_secs() as u32;
@@ -142,11 +143,14 @@ impl Worker {
 
     /// Puts this many requests in flight, and has each answered as from another thread.
     pub fn answer(&mut self, requests: u32, payload: &[u8]) {
+        let began = Instant::now();
         for seq in 0..requests {
             let to = ReplyTo { seq, cmd: Command::FIRST_APPLICATION, version: Version::Plain };
             let token = ConnToken { slot: 0, generation: 0 };
             let deadline = Some(self.hub.now.plus(1_000));
-            let Some(pending) = self.hub.pending.insert(token, to, Wait::Handler, deadline) else { return };
+            let Some(pending) = self.hub.pending.insert(token, to, Wait::Handler, deadline, Some(began)) else {
+                return;
+            };
             Deferred::new(to, pending, Arc::clone(&self.hub.mailboxes[0]) as _).reply(payload);
         }
     }

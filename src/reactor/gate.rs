@@ -13,6 +13,7 @@ use super::transport::Transport;
 use crate::config::{Core, Sockets};
 use crate::conn::{Connection, Millis};
 use crate::limits::{ACCEPT_PAUSE_MS, GATE_SETTLE_MS, REFUSAL_SLOTS, longest_deferral};
+use crate::stats::Cause;
 
 /// A worker's listeners.
 #[derive(Debug)]
@@ -120,6 +121,7 @@ impl Reactor {
         self.wire.stats.connections_accepted.add(1);
         if let Err(error) = transport.register(self.poll.registry(), token.into()) {
             self.wire.stats.connections_refused.add(1);
+            self.wire.stats.closed.of(Cause::Exhausted).add(1);
             return self.pause_accepting(&error.to_string());
         }
         let conn = Connection::new(now);

@@ -11,6 +11,7 @@ use super::token::ConnToken;
 use crate::conn::{Action, Departure};
 use crate::hex::hex;
 use crate::proto::GoAwayReason;
+use crate::stats::{Cause, WorkerStats};
 
 /// A connection that was cut, for the ledger.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl Reactor {
     pub(crate) fn begin_drain(&mut self) {
         self.draining = true;
         self.stop_deferring();
+        self.wire.stats.drain.connections_at_begin.set(self.conns.len() as u64);
     }
 
     /// Gives notice to the connections in `slots` of the slab: GOAWAY stage 0, or ERROR `DRAINING`.
@@ -63,7 +65,7 @@ impl Reactor {
 
     /// Ends everything now, by force. Connections that only waited for the peer's EOF, with all output
     /// acknowledged, are closed and not counted: they were served to the end.
-    pub(crate) fn cut_all(&mut self) -> Vec<CutConnection> {
+    pub(crate) fn cut_all(&mut self, cause: Cause) -> Vec<CutConnection> {
         let mut cuts = self.take_cuts();
         let now = self.now();
         // An AUTH that waits for its session is its connection's to account for.
@@ -81,7 +83,7 @@ impl Reactor {
                 continue;
             }
             let was_leaving = slot.conn.is_leaving();
-            let unsent = slot.conn.cut(&mut self.wire.cx(now));
+            let unsent = slot.conn.cut(&mut self.wire.cx(now), cause);
             self.leaving += usize::from(!was_leaving);
             let requests = unsent + per_slot.get(&token).copied().unwrap_or(0);
             cuts.push(self.name_cut(&self.conns[key], requests));
@@ -114,13 +116,15 @@ impl Reactor {
         self.listings.clear();
         self.look_everywhere();
         self.leaving = self.conns.iter().filter(|(_, slot)| slot.conn.is_leaving()).count();
-        let cuts = self.cut_all();
+        let cuts = self.cut_all(Cause::WorkerPanic);
         // The step that panicked may have counted by half.
         let stats = &self.wire.stats;
         stats.in_flight.set(0);
         let told = stats.answered.get() + stats.failed.get();
         stats.cut.set(stats.accepted.get().saturating_sub(told));
         stats.connections_open.set(0);
+        let gone = stats.connections_accepted.get().saturating_sub(stats.closed.sum());
+        stats.closed.of(Cause::WorkerPanic).add(gone);
         stats.worker_panics.add(1);
         self.hub.sessions.release_all_of(self.hub.worker, self.hub.now_s);
         let own = self.hub.worker;
@@ -128,6 +132,11 @@ impl Reactor {
             self.hub.post_to_surely(worker, Letter::WorkerLost { worker: own });
         }
         cuts
+    }
+
+    /// The worker's own counters.
+    pub(crate) fn stats(&self) -> &WorkerStats {
+        &self.wire.stats
     }
 
     fn token_at(&self, key: usize) -> Option<ConnToken> {

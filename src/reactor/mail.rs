@@ -57,6 +57,12 @@ impl Reactor {
     fn land(&mut self, pending: &Pending, outcome: Outcome) {
         let to = pending.to;
         let stats = &self.wire.stats;
+        if let Some(began) = pending.since
+            && let Some(route) = self.services.router.find(to.cmd)
+            && let Some(latency) = stats.handlers.get(route.index)
+        {
+            latency.observe(began.elapsed());
+        }
         match outcome {
             Outcome::Dropped => stats.responders_dropped.add(1),
             Outcome::Panicked => stats.handler_panics.add(1),
@@ -73,14 +79,17 @@ impl Reactor {
         let Some(slot) = slot else {
             stats.in_flight.sub(1);
             stats.undelivered.add(1);
-            return if answer.is_ok() { stats.answered.add(1) } else { stats.failed.add(1) };
+            return match answer {
+                Ok(_) => stats.count_answered(to.cmd, 1),
+                Err(failure) => stats.count_failed(to.cmd, failure.told()),
+            };
         };
         let mut cx = self.wire.cx(now);
         match answer {
-            Ok((payload, fallback)) => slot.conn.answered(&mut cx, |out| {
+            Ok((payload, fallback)) => slot.conn.answered(&mut cx, to.cmd, |out| {
                 to.encode_reply(out, &payload, fallback);
             }),
-            Err(failure) => slot.conn.failed(&mut cx, |out| {
+            Err(failure) => slot.conn.failed(&mut cx, to.cmd, failure.told(), |out| {
                 to.encode_failure(out, &failure);
             }),
         }

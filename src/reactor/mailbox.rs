@@ -143,6 +143,11 @@ impl Mailbox {
         sent
     }
 
+    /// Letters and answers that the worker has not taken yet. Any thread.
+    pub fn len(&self) -> usize {
+        self.letters.len() + self.answers.len()
+    }
+
     /// Makes the worker look up, if it is not already about to.
     pub fn wake(&self) {
         if !self.awake.swap(true, Ordering::AcqRel)

@@ -13,6 +13,7 @@
 //! | `live` | what may change while it runs |
 //! | `leave` | what a drain asks for |
 //! | `inspect` | what an operator asks for: lists of connections, and the end of one |
+//! | `steps` | where the time of a tick goes |
 //! | `token` | names of event sources |
 //! | `bench_support` | what micro benchmarks reach of all this |
 
@@ -33,6 +34,7 @@ mod options;
 mod outq;
 mod pending;
 mod serve;
+mod steps;
 mod tick;
 mod token;
 mod transport;

@@ -1,5 +1,7 @@
 //! Requests in flight: accepted, and to be answered by somebody else.
 
+use std::time::Instant;
+
 use slab::Slab;
 
 use super::deadlines::Deadlines;
@@ -17,6 +19,8 @@ pub struct Pending {
     pub(crate) to: ReplyTo,
     /// What is waited for.
     pub wait: Wait,
+    /// When the handler was called; nothing for what waits for a session's home.
+    pub since: Option<Instant>,
     generation: u32,
 }
 
@@ -60,13 +64,14 @@ impl PendingTable {
         to: ReplyTo,
         wait: Wait,
         deadline: Option<Millis>,
+        since: Option<Instant>,
     ) -> Option<PendingKey> {
         if self.entries.len() >= self.capacity {
             return None;
         }
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let slot = self.entries.insert(Pending { token, to, wait, generation });
+        let slot = self.entries.insert(Pending { token, to, wait, since, generation });
         self.deadlines.set(slot, deadline);
         Some(PendingKey(u64::from(generation) << 32 | slot as u64))
     }
@@ -116,11 +121,11 @@ mod tests {
         let mut table = PendingTable::new(1);
         let token = ConnToken { slot: 1, generation: 1 };
         let to = ReplyTo { seq: 1, cmd: Command(0x20), version: Version::Plain };
-        let first = table.insert(token, to, Wait::Handler, Some(Millis(100))).unwrap();
-        assert!(table.insert(token, to, Wait::Handler, None).is_none(), "full");
+        let first = table.insert(token, to, Wait::Handler, Some(Millis(100)), None).unwrap();
+        assert!(table.insert(token, to, Wait::Handler, None, None).is_none(), "full");
         assert_eq!(table.take_expired(Millis(100)).len(), 1);
         assert!(table.take(first).is_none());
-        let second = table.insert(token, to, Wait::Handler, None).unwrap();
+        let second = table.insert(token, to, Wait::Handler, None, None).unwrap();
         assert!(table.take(first).is_none(), "the slot is another's by now");
         assert!(table.take(second).is_some());
         assert_eq!(table.len(), 0);

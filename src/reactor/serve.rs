@@ -105,7 +105,7 @@ impl Turn<'_> {
         // The slot is taken now, and becomes the connection's session if the claim is granted.
         let to = ReplyTo { seq: 0, cmd: Command::AUTH, version: Version::Plain };
         let deadline = Some(self.hub.now.plus(self.hub.hop_timeout_ms));
-        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, deadline) else {
+        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, deadline, None) else {
             self.hub.stats.overloaded.add(1);
             return AuthVerdict::Refused(Refusal { code: ErrorCode::Overloaded, retry_after_ms: 100 });
         };
@@ -147,7 +147,7 @@ impl Turn<'_> {
         let id = hub.remotes[key].id;
         let Some(home) = hub.home(&id) else { return to.encode_failure(out, &session_is_gone()) };
         let deadline = Some(hub.now.plus(wait_ms));
-        let Some(pending) = hub.pending.insert(self.token, to, wait, deadline) else {
+        let Some(pending) = hub.pending.insert(self.token, to, wait, deadline, None) else {
             hub.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         };
@@ -169,12 +169,13 @@ impl Turn<'_> {
         let Some(caller) = caller(sessions, remotes, *self.session) else {
             return to.encode_failure(out, &session_is_gone());
         };
-        let until = deadline_ms.map(|ms| Instant::now() + Duration::from_millis(u64::from(ms)));
+        let began = Instant::now();
+        let until = deadline_ms.map(|ms| began + Duration::from_millis(u64::from(ms)));
         let context = Context { caller, deadline: until, cut: &self.services.cut };
         let request = Request::new(incoming, &context);
         let deadline = deadline_ms.map(|ms| now.plus(ms));
         let own = &mailboxes[usize::from(*worker)];
-        let mut later = Later { pending, own, stats, pool: &self.services.pool, token: self.token, deadline };
+        let mut later = Later { pending, own, stats, pool: &self.services.pool, token: self.token, deadline, began };
         match route.place {
             Place::Worker => later.run_in_place(route, &request, to, out),
             Place::Pool => later.run_on_pool(route, &request, to, out),
@@ -190,11 +191,13 @@ struct Later<'a> {
     pool: &'a PoolSender,
     token: ConnToken,
     deadline: Option<Millis>,
+    /// When the handler is called.
+    began: Instant,
 }
 
 impl Defer for Later<'_> {
     fn defer(&mut self, to: ReplyTo) -> Option<Deferred> {
-        let Some(pending) = self.pending.insert(self.token, to, Wait::Handler, self.deadline) else {
+        let Some(pending) = self.pending.insert(self.token, to, Wait::Handler, self.deadline, Some(self.began)) else {
             self.stats.overloaded.add(1);
             return None;
         };
@@ -217,13 +220,18 @@ impl Later<'_> {
                 stats.handler_panics.add(1);
             }
         }
+        if done != InPlaceOutcome::Done(Dispatched::InFlight)
+            && let Some(latency) = stats.handlers.get(route.index)
+        {
+            latency.observe(self.began.elapsed());
+        }
         match done {
             InPlaceOutcome::Done(dispatched) => dispatched,
             InPlaceOutcome::Dropped => {
                 if !panicked {
                     stats.responders_dropped.add(1);
                 }
-                Dispatched::Failed
+                Dispatched::Failed(ErrorCode::Internal)
             }
             // A responder that was leaked (mem::forget) can't be answered by its drop.
             InPlaceOutcome::Pending => {

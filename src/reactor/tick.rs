@@ -17,13 +17,14 @@ use super::leave::CutConnection;
 use super::live::{Live, LiveCell};
 use super::mailbox::Inbox;
 use super::serve::Services;
+use super::steps::{self, StepClock};
 use super::token::{self, ConnToken, Source};
 use super::transport::Transport;
 use super::turn::Delivery;
 use crate::config::Config;
 use crate::conn::{Buffers, Connection, Cx, Millis, Rules};
-use crate::limits::REFUSAL_SLOTS;
-use crate::stats::WorkerStats;
+use crate::limits::{REFUSAL_SLOTS, WORKER_PULSE_MS};
+use crate::stats::{Step, WorkerStats};
 
 /// Sessions forgotten in one tick.
 const SWEEP_PER_TICK: usize = 1_024;
@@ -61,6 +62,10 @@ pub struct Reactor {
     pub(super) cuts: Vec<CutConnection>,
     /// Lists of connections that are being made.
     pub(super) listings: VecDeque<Listing>,
+    pub(super) steps: StepClock,
+    /// The longest that the poll sleeps, so that an idle worker can be told from one that hangs.
+    pulse: Duration,
+    /// When the worker's clock began; readers of its last tick have the same.
     started: Instant,
     /// When there was last something to do, on the clock of `started`.
     worked: Duration,
@@ -148,6 +153,7 @@ impl Reactor {
         }
         let stats = Arc::clone(&hub.stats);
         let slots = core.max_connections + REFUSAL_SLOTS;
+        let started = stats.pulse.epoch;
         let mut reactor = Reactor {
             poll,
             signals,
@@ -176,7 +182,9 @@ impl Reactor {
             delivering: HashMap::new(),
             cuts: Vec::new(),
             listings: VecDeque::new(),
-            started: Instant::now(),
+            steps: StepClock::new(started.elapsed()),
+            pulse: Duration::from_millis(WORKER_PULSE_MS),
+            started,
             worked: Duration::ZERO,
             mail_left: false,
             signalled: false,
@@ -194,6 +202,7 @@ impl Reactor {
         self.gate.set_batch(core.accept_batch);
         self.deadlines.set_granularity(core.timer_granularity_ms);
         self.hub.pending.set_granularity(core.timer_granularity_ms);
+        self.pulse = Duration::from_millis(WORKER_PULSE_MS).min(config.health_limit / 4);
         self.hub.hop_timeout_ms = self.wire.rules.session_hop_timeout_ms;
         self.pace = Pace {
             read_budget: core.read_budget,
@@ -232,7 +241,9 @@ impl Reactor {
         }
         // Before looking: what comes after this wakes us again.
         let notified = self.hub.mailboxes[usize::from(self.hub.worker)].opened();
+        self.steps.lap(Step::Other);
         self.mail_left = (notified || self.mail_left) && self.read_mail(self.pace.mail_batch);
+        self.steps.lap(Step::Handle);
         self.go_on_listing();
         self.hub.empty_outbox();
         self.flush_dirty();
@@ -240,7 +251,26 @@ impl Reactor {
         self.fire_timers();
         self.evict();
         self.wire.out.shrink_to(self.pace.send_scratch);
+        self.publish();
         Ok(())
+    }
+
+    /// A thread runs the worker from here on, or no longer. On that thread.
+    pub(crate) fn set_running(&mut self, running: bool) {
+        self.steps.restart(self.started.elapsed());
+        steps::publish_cpu_time(&self.wire.stats);
+        self.wire.stats.pulse.set_running(running);
+    }
+
+    /// Writes down how full everything is.
+    fn publish(&mut self) {
+        let stats = &*self.wire.stats;
+        stats.run_queue.set(self.run_queue.len() as u64);
+        stats.pending.set(self.hub.pending.len() as u64);
+        stats.outbox.set(self.hub.outbox.len() as u64);
+        stats.outbound_bytes.set(self.wire.buffers.outbound_bytes() as u64);
+        stats.buffer_bytes.set(self.wire.buffers.lent_bytes() as u64);
+        self.steps.slowly(stats);
     }
 
     /// After a panic: what the poll told, or the mailbox, may have been half dealt with, and no edge
@@ -283,6 +313,8 @@ impl Reactor {
     /// Takes the time once for everything that happens in this tick.
     pub(super) fn read_clock(&mut self) -> Duration {
         let elapsed = self.started.elapsed();
+        self.wire.stats.pulse.beat(elapsed);
+        self.steps.work(elapsed, &self.wire.stats);
         self.hub.now = Millis::from(elapsed);
         self.hub.now_s = elapsed.as_secs().min(u64::from(u32::MAX)) as u32;
         elapsed
@@ -294,10 +326,11 @@ impl Reactor {
 
     /// How long the poll may sleep.
     fn patience(&mut self, wake_at: Option<Instant>) -> Option<Duration> {
+        let elapsed = self.started.elapsed();
+        self.steps.rest(elapsed, &self.wire.stats);
         if !self.run_queue.is_empty() || self.mail_left || self.gate.is_ready() || !self.listings.is_empty() {
             return Some(Duration::ZERO);
         }
-        let elapsed = self.started.elapsed();
         if elapsed.saturating_sub(self.worked) < self.pace.busy_poll {
             return Some(Duration::ZERO);
         }
@@ -306,7 +339,7 @@ impl Reactor {
         let sessions = self.hub.sessions.next_end().map(|s| Duration::from_secs(u64::from(s)).saturating_sub(elapsed));
         let outbox = (!self.hub.outbox.is_empty()).then_some(Duration::from_millis(1));
         let timers = [self.deadlines.next(), self.hub.pending.next_deadline(), self.gate.paused_until()];
-        let outside = wake_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let outside = wake_at.map(|at| at.saturating_duration_since(self.started + elapsed));
         if outside == Some(Duration::ZERO) {
             return outside; // there is more to do, and only a look at the sockets in between
         }
@@ -317,6 +350,7 @@ impl Reactor {
             .chain(sessions)
             .chain(outbox)
             .chain(outside)
+            .chain([self.pulse])
             .min()
             // epoll counts in whole milliseconds; half a one too early would be a poll for nothing.
             .map(|wait| wait + Duration::from_micros(999))

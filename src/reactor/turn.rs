@@ -8,6 +8,7 @@ use super::token::ConnToken;
 use super::transport::ReadOutcome;
 use crate::conn::{Action, Connection, Cx, Departure, Millis};
 use crate::proto::GoAwayReason;
+use crate::stats::{Cause, Step};
 
 impl Reactor {
     /// The kernel has something to say about a connection.
@@ -31,6 +32,7 @@ impl Reactor {
             return;
         };
         let before = Standing::of(&slot.conn);
+        self.steps.lap(Step::Other);
         let mut cx = self.wire.cx(now);
         let mut host = Turn { hub: &mut self.hub, services: &self.services, token, session: &mut slot.session };
         let mut budget = self.pace.read_budget;
@@ -46,7 +48,9 @@ impl Reactor {
                 self.run_queue.push_back(token);
                 break Action::None;
             } else {
-                match slot.transport.read(&mut self.scratch) {
+                let read = slot.transport.read(&mut self.scratch);
+                self.steps.lap(Step::Read);
+                match read {
                     ReadOutcome::Blocked => break Action::None,
                     ReadOutcome::Gone => slot.conn.handle_lost(&mut cx),
                     ReadOutcome::Eof => {
@@ -62,7 +66,10 @@ impl Reactor {
                     }
                 }
             }
-            match slot.conn.flush(&mut cx, &mut slot.transport) {
+            self.steps.lap(Step::Handle);
+            let action = slot.conn.flush(&mut cx, &mut slot.transport);
+            self.steps.lap(Step::Flush);
+            match action {
                 Action::None => {}
                 Action::HalfClose => slot.transport.half_close(),
                 end => break end,
@@ -84,7 +91,9 @@ impl Reactor {
         let mut cx = self.wire.cx(now);
         let was_read = slot.conn.wants_input(&cx);
         act(&mut slot.conn, &mut cx);
+        self.steps.lap(Step::Other);
         let action = slot.conn.flush(&mut cx, &mut slot.transport);
+        self.steps.lap(Step::Flush);
         if action == Action::HalfClose {
             slot.transport.half_close();
         }
@@ -129,7 +138,7 @@ impl Reactor {
         }
         let still = now.since(delivery.moved) >= rules.slow_consumer_ms;
         if still || now.since(delivery.begun) >= rules.outbound_age_ms {
-            self.step(token, |conn, cx| conn.give_up_sending(cx));
+            self.step(token, |conn, cx| conn.give_up_sending(cx, Cause::SlowConsumer));
         } else {
             slot.conn.linger_on(now);
             self.delivering.insert(token, delivery);
@@ -188,6 +197,7 @@ impl Reactor {
         self.deadlines.set(token.slot as usize, None);
         let stats = &self.wire.stats;
         stats.connections_open.sub(1);
+        stats.closed.of(slot.conn.cause().unwrap_or(Cause::Lost)).add(1);
         if self.draining && !settled {
             stats.bytes_unacked.add(slot.transport.unacked().unwrap_or(0));
         }

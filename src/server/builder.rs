@@ -170,7 +170,8 @@ impl Builder {
         let cut = CutFlag::default();
         let services = Services { router: Arc::new(self.router), pool: pool.sender(), auth, cut: cut.clone() };
         let (reports, reports_in) = unbounded();
-        let mut assembly = Assembly::new(&config, self.signals).map_err(system("prepare the workers"))?;
+        let mut assembly = Assembly::new(&config, services.router.routes().len(), self.signals)
+            .map_err(system("prepare the workers"))?;
         let began = Box::new(DrainBegan(reports.clone()));
         let drain = Arc::new(Drain::new(&config, cut, assembly.mailboxes.clone(), began));
         let shared = Arc::new(Shared {
@@ -180,6 +181,9 @@ impl Builder {
             reports: reports.clone(),
             lost: (0..config.workers).map(|_| AtomicBool::new(false)).collect(),
             ids: assembly.ids.clone(),
+            pool: pool.sender(),
+            routes: services.router.routes().to_vec(),
+            live: Arc::clone(&live),
             #[cfg(feature = "admin")]
             service_id: config.service_id.clone(),
             #[cfg(feature = "admin")]
@@ -323,7 +327,7 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn new(config: &Config, signals: bool) -> std::io::Result<Assembly> {
+    fn new(config: &Config, routes: usize, signals: bool) -> std::io::Result<Assembly> {
         let mut assembly = Assembly { polls: Vec::new(), mailboxes: Vec::new(), stats: Vec::new(), ids: IdKey::new() };
         for worker in 0..config.workers {
             let poll = Poll::new()?;
@@ -332,7 +336,7 @@ impl Assembly {
             let signals = signals.then(|| Signals::new([SIGTERM, SIGINT])).transpose()?;
             assembly.polls.push((poll, inbox, signals));
             assembly.mailboxes.push(mailbox);
-            assembly.stats.push(Arc::default());
+            assembly.stats.push(Arc::new(WorkerStats::for_routes(routes)));
         }
         Ok(assembly)
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{Drain, Plan};
 use crate::reactor::{CutConnection, Reactor};
+use crate::stats::{self, Cause, WorkerStats};
 
 /// GOAWAYs sent between two looks at the sockets: few enough that a connection is still in the CPU's
 /// caches when its peer answers.
@@ -88,11 +89,12 @@ impl DrainRun {
     pub fn step(&mut self, reactor: &mut Reactor, drain: &Drain) -> Option<Drained> {
         let plan = drain.plan()?;
         if drain.is_over() {
-            return Some(self.cut(reactor));
+            return Some(self.cut(reactor, drain));
         }
         loop {
             let before = std::mem::discriminant(&self.phase);
             self.advance(reactor, drain, plan);
+            self.publish(reactor.stats());
             if matches!(self.phase, Phase::Idle) && drain.all_are_idle() {
                 return Some(Drained { timeline: self.timeline, cuts: reactor.take_cuts() });
             }
@@ -186,6 +188,22 @@ impl DrainRun {
         };
     }
 
+    /// Tells whoever watches how far it is.
+    fn publish(&self, stats: &WorkerStats) {
+        stats.drain.enter(match &self.phase {
+            Phase::Serving => stats::Phase::Serving,
+            Phase::Announce => stats::Phase::Announce,
+            Phase::Gate { .. } => stats::Phase::Gate,
+            Phase::Notice { .. } => stats::Phase::Notice,
+            Phase::Final { .. } | Phase::Finish => stats::Phase::Finish,
+            Phase::Flush => stats::Phase::Flush,
+            Phase::Idle => stats::Phase::Persist,
+        });
+        let Timeline { announce, gate, notice, finish, flush } = self.timeline;
+        let ends = [announce, gate, notice, finish, flush].map(|end| end.as_millis() as u64);
+        stats.drain.ended_ms[1..].iter().zip(ends).for_each(|(told, end)| told.set(end));
+    }
+
     /// Takes as many out of the backlog as there are descriptors for, and tells them to go.
     fn let_the_rest_in(&mut self, reactor: &mut Reactor, left_ms: u32) {
         self.gate_ajar = !reactor.empty_backlogs();
@@ -195,9 +213,11 @@ impl DrainRun {
         }
     }
 
-    fn cut(&mut self, reactor: &mut Reactor) -> Drained {
+    fn cut(&mut self, reactor: &mut Reactor, drain: &Drain) -> Drained {
         reactor.close_listeners();
-        let cuts = reactor.cut_all();
+        let cause = if drain.was_told_to_cut() { Cause::SecondSignal } else { Cause::DrainDeadline };
+        let cuts = reactor.cut_all(cause);
+        reactor.stats().drain.enter(stats::Phase::Persist);
         Drained { timeline: self.timeline, cuts }
     }
 }

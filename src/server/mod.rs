@@ -22,6 +22,7 @@ mod drain;
 mod inherited;
 mod inquiry;
 pub mod ledger;
+mod overview;
 mod plan;
 mod reload;
 mod supervisor;
@@ -42,10 +43,11 @@ pub use ledger::{Cut, Ledger, PhaseDurations};
 
 pub use crate::reactor::{ConnectionInfo, Disconnected, ListPart, ListQuery};
 
-use crate::proto::SessionId;
-use crate::reactor::{Letter, Mailbox};
+use crate::proto::{Command, SessionId};
+use crate::reactor::{Letter, LiveCell, Mailbox};
+use crate::service::{Place, PoolSender};
 use crate::session::IdKey;
-use crate::stats::WorkerStats;
+use crate::stats::{Overview, WorkerStats};
 use crossbeam_channel::Sender;
 use plan::Drain;
 use worker::Report;
@@ -87,6 +89,10 @@ pub(crate) struct Shared {
     lost: Vec<AtomicBool>,
     ids: IdKey,
     reports: Sender<Report>,
+    pool: PoolSender,
+    /// The application's commands, in the order in which they were routed.
+    routes: Vec<(Command, Place)>,
+    live: Arc<LiveCell>,
     #[cfg(feature = "admin")]
     service_id: String,
     #[cfg(feature = "admin")]
@@ -113,6 +119,19 @@ impl Server {
     /// Each worker's counters.
     pub fn stats(&self) -> &[Arc<WorkerStats>] {
         &self.shared.stats
+    }
+
+    /// Where everything stands: workers, drain, pool, handlers, settings.
+    pub fn overview(&self) -> Overview {
+        self.shared.overview()
+    }
+
+    /// Whether every worker is served and turns its loop; otherwise which does not, and why.
+    ///
+    /// # Errors
+    /// What is to be cured by a restart, for a person.
+    pub fn healthy(&self) -> Result<(), String> {
+        self.shared.health()
     }
 
     /// Begins the drain, as SIGTERM does. Returns at once; asking again changes nothing.
@@ -241,10 +260,7 @@ impl crate::admin::Control for Shared {
     }
 
     fn healthy(&self) -> Result<(), String> {
-        match self.lost.iter().position(|lost| lost.load(Ordering::Acquire)) {
-            None => Ok(()),
-            Some(index) => Err(format!("worker {index} is lost: its core is not served; restart the server")),
-        }
+        self.health()
     }
 
     fn drain(&self) {
@@ -253,6 +269,10 @@ impl crate::admin::Control for Shared {
 
     fn workers(&self) -> Vec<Arc<WorkerStats>> {
         self.stats.clone()
+    }
+
+    fn overview(&self) -> Overview {
+        Shared::overview(self)
     }
 
     fn service_id(&self) -> &str {

@@ -58,7 +58,10 @@ impl Worker {
     fn main(mut self: Box<Worker>) {
         self.pin();
         let reports = self.reports.clone();
-        let report = match catch_unwind(AssertUnwindSafe(|| self.serve())) {
+        self.reactor.set_running(true);
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        self.reactor.set_running(false);
+        let report = match served {
             Ok(Ok(drained)) => Report::Drained(self.index, drained),
             Ok(Err(error)) => Report::Died(self, format!("its poll failed: {error}")),
             Err(panic) => Report::Died(self, message(&*panic)),

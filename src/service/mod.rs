@@ -80,11 +80,15 @@ impl std::error::Error for RouteError {}
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Option<Route>>,
+    /// Routed commands in the order in which they were added.
+    order: Vec<(Command, Place)>,
 }
 
 pub(crate) struct Route {
     pub place: Place,
     pub handler: Arc<dyn Handler>,
+    /// Its place in the order of routes.
+    pub index: usize,
 }
 
 impl Router {
@@ -105,8 +109,14 @@ impl Router {
         if route.is_some() {
             return Err(RouteError::Taken(cmd));
         }
-        *route = Some(Route { place, handler });
+        *route = Some(Route { place, handler, index: self.order.len() });
+        self.order.push((cmd, place));
         Ok(())
+    }
+
+    /// Every command that is routed, and where its handler runs, in the order in which they were added.
+    pub fn routes(&self) -> &[(Command, Place)] {
+        &self.order
     }
 
     pub(crate) fn find(&self, cmd: Command) -> Option<&Route> {
@@ -116,7 +126,6 @@ impl Router {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let routed = self.routes.iter().enumerate().filter(|(_, r)| r.is_some()).map(|(cmd, _)| Command(cmd as u8));
-        f.debug_set().entries(routed).finish()
+        f.debug_set().entries(self.order.iter().map(|(cmd, _)| cmd)).finish()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use super::{Deferred, Failure, Handler, OwnedRequest, Responder};
 use crate::proto::ErrorCode;
+use crate::stats::PoolView;
 
 /// A request on its way to a handler that blocks.
 pub(crate) struct Job {
@@ -19,20 +21,34 @@ pub(crate) struct Job {
 
 /// Hands jobs to the pool. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct PoolSender(Sender<Job>);
+pub(crate) struct PoolSender {
+    jobs: Sender<Job>,
+    busy: Arc<AtomicUsize>,
+    threads: usize,
+}
 
 impl PoolSender {
     /// Hands over a job; gives back its obligation if the queue is full or the pool has ended.
     pub fn submit(&self, job: Job) -> Result<(), Deferred> {
-        self.0.try_send(job).map_err(|error| match error {
+        self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job.responder,
         })
+    }
+
+    /// How full the pool is.
+    pub fn view(&self) -> PoolView {
+        PoolView {
+            threads: self.threads,
+            busy: self.busy.load(Ordering::Relaxed),
+            queued: self.jobs.len(),
+            queue: self.jobs.capacity().unwrap_or(usize::MAX),
+        }
     }
 }
 
 /// The pool's threads.
 pub(crate) struct Pool {
-    sender: Sender<Job>,
+    sender: PoolSender,
     threads: Vec<JoinHandle<()>>,
     /// Closed when the last thread has ended; nothing is ever sent.
     ended: Receiver<()>,
@@ -46,10 +62,13 @@ impl Pool {
         let (sender, jobs) = bounded(queue);
         let (alive, ended) = bounded(0);
         let (stop, stopped) = bounded(0);
+        let sender = PoolSender { jobs: sender, busy: Arc::default(), threads };
         let threads = (0..threads)
             .map(|i| {
                 let (jobs, stopped, alive) = (jobs.clone(), stopped.clone(), alive.clone());
-                std::thread::Builder::new().name(format!("pool-{i}")).spawn(move || run(&jobs, &stopped, &alive))
+                let busy = Arc::clone(&sender.busy);
+                let name = format!("pool-{i}");
+                std::thread::Builder::new().name(name).spawn(move || run(&jobs, &stopped, &alive, &busy))
             })
             .collect::<std::io::Result<_>>()?;
         Ok(Pool { sender, threads, ended, stop })
@@ -57,7 +76,7 @@ impl Pool {
 
     /// A way to hand over jobs.
     pub fn sender(&self) -> PoolSender {
-        PoolSender(self.sender.clone())
+        self.sender.clone()
     }
 
     /// Ends the threads, each after the job that it has, and waits for them until `deadline`. Returns
@@ -77,7 +96,7 @@ impl Pool {
     }
 }
 
-fn run(jobs: &Receiver<Job>, stopped: &Receiver<()>, _alive: &Sender<()>) {
+fn run(jobs: &Receiver<Job>, stopped: &Receiver<()>, _alive: &Sender<()>, busy: &AtomicUsize) {
     loop {
         let job = select_biased! {
             recv(stopped) -> _ => return,
@@ -91,7 +110,10 @@ fn run(jobs: &Receiver<Job>, stopped: &Receiver<()>, _alive: &Sender<()>) {
         }
         let responder = Responder::deferred(job.responder);
         // The responder is dropped by the unwinding, and answers INTERNAL.
-        if catch_unwind(AssertUnwindSafe(|| job.handler.handle(&request, responder))).is_err() {
+        busy.fetch_add(1, Ordering::Relaxed);
+        let served = catch_unwind(AssertUnwindSafe(|| job.handler.handle(&request, responder)));
+        busy.fetch_sub(1, Ordering::Relaxed);
+        if served.is_err() {
             log::error!("the handler of {} panicked: the request gets INTERNAL", request.command());
         }
     }

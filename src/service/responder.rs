@@ -58,9 +58,13 @@ impl Failure {
         Failure { retry_after_ms, ..Failure::of(ErrorCode::Overloaded) }
     }
 
+    /// The code that the client is told.
+    pub(crate) fn told(&self) -> ErrorCode {
+        if self.code.is_fatal() { ErrorCode::Internal } else { self.code }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>, cmd: Command, seq: u32) {
-        let code = if self.code.is_fatal() { ErrorCode::Internal } else { self.code };
-        let mut error = ErrorReply::new(code, cmd, &self.text);
+        let mut error = ErrorReply::new(self.told(), cmd, &self.text);
         error.retry_after_ms = self.retry_after_ms;
         error.encode(out, seq);
     }
@@ -110,7 +114,7 @@ impl ReplyTo {
 
     pub fn encode_failure(self, out: &mut Vec<u8>, failure: &Failure) -> Dispatched {
         failure.encode(out, self.cmd, self.seq);
-        Dispatched::Failed
+        Dispatched::Failed(failure.told())
     }
 }
 

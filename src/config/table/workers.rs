@@ -1,6 +1,6 @@
 //! Threads, and what each of them owns.
 
-use super::{Field, Setting, number, of_core, of_server, text};
+use super::{Field, Setting, millis, number, of_core, of_server, text};
 use crate::config::{cpus, parse};
 use crate::limits as at;
 
@@ -44,6 +44,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Requests that wait for such a thread; more are refused as OVERLOADED.",
         of_server!(pool_queue: usize),
     ),
+    number(
+        GROUP,
+        "TIDEGATE_HEALTH_LIMIT_MS",
+        "5000",
+        "milliseconds",
+        (at::MIN_HEALTH_LIMIT_MS, at::MAX_TIMER_MS as u64),
+        "How long a worker may not have turned its loop, held up by a handler, before /healthz says so.",
+        millis!(health_limit),
+    )
+    .live(),
     number(
         GROUP,
         "TIDEGATE_CORE_MAX_CONNECTIONS",

@@ -62,7 +62,7 @@ fn output_over_the_high_mark_that_no_input_caused_pauses_too() {
     let mut bench = full();
     (bench.rules.heartbeat_ms, bench.rules.slow_consumer_ms) = (1_000, 1 << 20);
     bench.receive(&frame(2, LATER, b""));
-    bench.act(|conn, cx| conn.answered(cx, |out| assert!(encode(out, 2, LATER, &[0; 3_000]))));
+    bench.act(|conn, cx| conn.answered(cx, LATER, |out| assert!(encode(out, 2, LATER, &[0; 3_000]))));
     assert!(bench.conn.is_paused());
     for _ in 0..100 {
         assert_eq!(bench.wait(1_000), Action::None, "what is not read can't be silence");
@@ -159,7 +159,7 @@ fn a_bye_behind_a_slow_consumer_is_accounted_for() {
     let mut bench = full();
     bench.receive(&[frame(2, LATER, b""), requests(3..=3), frame(4, Command::BYE, b"")].concat());
     assert_eq!(bench.wait(10_000), Action::Reset);
-    bench.with(|conn, cx, _| conn.answered(cx, |_| unreachable!("nowhere to write it")));
+    bench.with(|conn, cx, _| conn.answered(cx, LATER, |_| unreachable!("nowhere to write it")));
     assert_eq!(bench.close().undelivered.get(), 3);
 }
 
@@ -169,7 +169,7 @@ fn held_output_goes_out_with_the_next_flush() {
     bench.receive(&[frame(2, LATER, b""), frame(3, LATER, b"")].concat());
     for seq in [2, 3] {
         bench.with(|conn, cx, _| {
-            conn.answered(cx, |out| assert!(encode(out, seq, LATER, b"")));
+            conn.answered(cx, LATER, |out| assert!(encode(out, seq, LATER, b"")));
             conn.hold(cx);
         });
     }

@@ -107,7 +107,7 @@ fn a_cut_is_a_reset_and_counts_what_was_not_sent() {
     bench.receive(&[frame(2, Command::ECHO, b""), frame(3, FAILS, b""), frame(4, LATER, b"")].concat());
     bench.receive(&frame(5, Command::BYE, b""));
     let mut requests = 0;
-    assert_eq!(bench.act(|conn, cx| requests = conn.cut(cx)), Action::Reset);
+    assert_eq!(bench.act(|conn, cx| requests = conn.cut(cx, Cause::DrainDeadline)), Action::Reset);
     assert_eq!((requests, bench.stats.cut.get()), (3, 3), "ECHO, the failure and BYE; 4 is its handler's");
     assert_eq!((bench.stats.answered.get(), bench.stats.failed.get()), (1, 0), "AUTH");
 }
@@ -116,6 +116,6 @@ fn a_cut_is_a_reset_and_counts_what_was_not_sent() {
 fn an_auth_that_waits_is_cut_with_its_connection() {
     let mut bench = Bench::claiming();
     let mut requests = 0;
-    assert_eq!(bench.act(|conn, cx| requests = conn.cut(cx)), Action::Reset);
+    assert_eq!(bench.act(|conn, cx| requests = conn.cut(cx, Cause::DrainDeadline)), Action::Reset);
     assert_eq!((requests, bench.close().cut.get()), (1, 1));
 }

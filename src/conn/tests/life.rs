@@ -164,7 +164,7 @@ fn a_bye_that_waits_is_accounted_for_when_the_stream_breaks() {
     bench.receive(&[frame(2, LATER, b""), frame(3, Command::BYE, b"")].concat());
     bench.wire.gone = true;
     bench.act(|conn, cx| conn.handle_lost(cx));
-    bench.with(|conn, cx, _| conn.answered(cx, |_| unreachable!("nowhere to write it")));
+    bench.with(|conn, cx, _| conn.answered(cx, LATER, |_| unreachable!("nowhere to write it")));
     let stats = bench.close();
     assert_eq!((stats.answered.get(), stats.undelivered.get()), (3, 2));
 }

@@ -61,6 +61,6 @@ fn an_unsent_error_for_a_request_with_seq_0_is_counted_as_one() {
     bench.receive(&frame(u32::MAX, Command::AUTH, b""));
     bench.wire.room = 0;
     bench.receive(&[frame(0, FAILS, b""), frame(1, FAILS, b"")].concat());
-    assert_eq!(bench.with(|conn, cx, _| conn.cut(cx)), 2);
+    assert_eq!(bench.with(|conn, cx, _| conn.cut(cx, Cause::DrainDeadline)), 2);
     assert_eq!((bench.stats.failed.get(), bench.stats.cut.get()), (0, 2));
 }

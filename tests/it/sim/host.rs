@@ -83,7 +83,7 @@ impl Host for ModelHost<'_, '_> {
             1 => {
                 let code = decide_error(self.dice, self.model, &pending);
                 ErrorReply::new(code, request.cmd, "no").encode(out, request.seq);
-                Dispatched::Failed
+                Dispatched::Failed(code)
             }
             _ => {
                 self.pending.push(pending);

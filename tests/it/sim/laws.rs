@@ -1,6 +1,8 @@
 //! The shadow follows each step, and checks what has to hold after it.
 
 use tidegate::conn::Cx;
+use tidegate::proto::Command;
+use tidegate::stats::EndKind;
 
 use super::clock::{Dues, Standing};
 use super::expect::{Event, Kind};
@@ -207,18 +209,30 @@ impl World<'_> {
 
     /// The connection is over: everything goes back, and the books are closed.
     pub(super) fn settle(mut self) -> Life {
+        let ended = self.conn.is_leaving();
         self.conn.abandon(&mut cx!(self));
         assert_eq!(self.buffers.lent(), 0, "a buffer was not given back");
+        assert_eq!(self.buffers.outbound_bytes(), 0, "bytes wait in no buffer");
         for _ in self.pending.drain(..) {
             // As the worker does with an answer whose connection is gone.
             self.stats.in_flight.sub(1);
-            self.stats.answered.add(1);
+            self.stats.count_answered(Command(0xFF), 1);
             self.stats.undelivered.add(1);
         }
         self.check_ledger();
         assert_eq!(self.stats.in_flight.get(), 0, "in flight after the end");
         let accounted = self.model.delivered + self.stats.undelivered.get() + self.stats.cut.get();
         assert_eq!(self.stats.accepted.get(), accounted, "answered, or counted as not: {:?}", self.stats);
+        let (answered, failed) = self.stats.requests.sum();
+        let told = self.stats.answered.get() + self.stats.failed.get();
+        assert!(
+            answered + failed >= told && answered + failed - told <= self.stats.cut.get(),
+            "by command, and in sum"
+        );
+        assert!(self.stats.errors.sum() == failed, "each ERROR to a request has its code");
+        assert_eq!(self.conn.cause().is_some(), ended, "what has ended has a cause");
+        let cut = self.conn.cause().is_some_and(|cause| cause.kind() == EndKind::Cut);
+        assert_eq!(cut, self.stats.connections_cut.get() == 1, "{:?}", self.conn.cause());
         let ending = match &self.model.ending {
             Ending::Error { codes, .. } => format!("error {}", codes[0]),
             Ending::GoAway { reason, .. } => format!("goaway {reason}"),

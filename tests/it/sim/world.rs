@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use tidegate::conn::{Buffers, Connection, Cx, Departure, Millis, Rules};
-use tidegate::proto::{ErrorReply, GoAwayReason};
-use tidegate::stats::WorkerStats;
+use tidegate::proto::{Command, ErrorReply, GoAwayReason};
+use tidegate::stats::{Cause, WorkerStats};
 
 use super::client::Client;
 use super::clock::Clock;
@@ -160,14 +160,15 @@ impl<'d> World<'d> {
         for _ in 0..together {
             let at = self.dice.below(self.pending.len());
             let pending = self.pending.swap_remove(at);
+            let cmd = Command(pending.cmd);
             note!(self, "completes seq {}", pending.seq);
             if self.dice.chance(80) {
                 let reply = decide_reply(&mut self.dice, &mut self.model, &pending, MAX_REPLY);
-                self.conn.answered(&mut cx!(self), |out| write_reply(out, &pending, &reply));
+                self.conn.answered(&mut cx!(self), cmd, |out| write_reply(out, &pending, &reply));
             } else {
                 let code = decide_error(&mut self.dice, &mut self.model, &pending);
-                let error = ErrorReply::new(code, tidegate::proto::Command(pending.cmd), "no");
-                self.conn.failed(&mut cx!(self), |out| error.encode(out, pending.seq));
+                let error = ErrorReply::new(code, cmd, "no");
+                self.conn.failed(&mut cx!(self), cmd, code, |out| error.encode(out, pending.seq));
             }
             if self.dice.chance(60) {
                 self.conn.hold(&mut cx!(self));
@@ -279,7 +280,7 @@ impl<'d> World<'d> {
         }
         note!(self, "cut");
         self.cut = true;
-        let requests = self.conn.cut(&mut cx!(self));
+        let requests = self.conn.cut(&mut cx!(self), Cause::DrainDeadline);
         assert_eq!(requests, self.stats.cut.get());
         self.turn();
     }
