@@ -19,9 +19,14 @@ impl Connection {
         }
         let mut input = bytes;
         let was_paused = self.flags.has(Flags::PAUSED);
-        let began = self.tail.map(|id| cx.buffers.get(id).since);
-        let kept = self.tail.take().map_or_else(Buffer::default, |id| cx.buffers.take(id));
-        let mut decoder = FrameDecoder::resume_at(kept.bytes, kept.done, cx.rules.max_payload);
+        let (kept, done, began) = match self.tail.take() {
+            None => (Vec::new(), 0, None),
+            Some(id) => {
+                let tail = cx.buffers.take(id);
+                (tail.bytes, tail.done, Some(tail.since))
+            }
+        };
+        let mut decoder = FrameDecoder::resume_at(kept, done, cx.rules.max_payload);
         let had_tail = !decoder.is_empty();
         let mut frames = 0;
         while self.wants_frames(cx) {

@@ -54,8 +54,8 @@ impl Connection {
             cx.out.clear();
             return self.closing();
         }
-        self.hold_behind_queue(cx);
         if self.queue.is_some() {
+            self.hold_behind_queue(cx);
             self.write_queue(cx, sink);
         } else if !cx.out.is_empty() {
             self.write_scratch(cx, sink);
