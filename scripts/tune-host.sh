@@ -214,7 +214,7 @@ for name in "${knobs[@]}"; do
   if [[ ! $have ]]; then
     case $name in
       net.netfilter.*) row "$name" - "$(shown "$need")" ok '' ;; # not loaded: no limit
-      *) row "$name" - "$(shown "$need")" unknown 'this kernel has no such setting' ;;
+      *) row "$name" - "$(shown "$need")" unknown 'not to be seen here: an older kernel, or a container' ;;
     esac
     continue
   fi

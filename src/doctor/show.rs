@@ -92,6 +92,9 @@ impl Report {
             (Verdict::Unknown, _) => ("UNKNOWN", "nothing fails, but not all could be seen here".to_owned()),
         };
         let mut text = format!("{} for {n} connections: {rest}\n{counts}\n", painted(self.verdict, word, style));
+        if number(Verdict::Unknown) > 0 {
+            text += "Unknown is what can't be seen from here; from a container, look on its host too.\n";
+        }
         if self.checks.iter().filter_map(|check| check.fix.as_ref()).any(|fix| fix.starts_with("sysctl -w")) {
             text += &wrapped(
                 &format!(

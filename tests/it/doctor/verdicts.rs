@@ -283,5 +283,6 @@ fn where_nothing_can_be_seen_all_but_the_settings_is_unknown_and_nothing_fails()
     let seen: Vec<_> = report.checks.iter().filter(|c| c.verdict != Verdict::Unknown).map(|c| &c.check).collect();
     assert_eq!(seen, ["connections of a worker", "sessions of a worker"]);
     assert_eq!(report.verdict, Verdict::Unknown, "nobody may call such a host ready");
+    assert!(report.table(Style::Plain).contains("\nUnknown is what can't be seen from here"));
     assert!(report.table(Style::Plain).contains("\nUNKNOWN for 1000000 connections: "));
 }
