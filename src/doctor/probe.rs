@@ -197,7 +197,11 @@ mod tests {
     fn an_address_is_free_shared_or_taken() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert_eq!(address_is_free("TIDEGATE_LISTEN", free, true).verdict, Verdict::Ok);
-        let running = crate::reactor::bind("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+        let running = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        running.set_reuse_port(true).unwrap();
+        running.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        running.listen(1).unwrap();
+        let running = TcpListener::from(running);
         let shared = address_is_free("TIDEGATE_LISTEN", running.local_addr().unwrap(), true);
         assert_eq!((shared.verdict, shared.have.as_deref()), (Verdict::Warn, Some("shared with another tidegate")));
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
