@@ -10,8 +10,8 @@
 # can't be had. `tidegate doctor` says the same of what is here, and looks at more, that no script can
 # raise: cgroups, interrupts, clock, disk.
 # Nothing is ever lowered. It needs nothing else of this repository: copy it to where it is wanted.
-# Environment: PROC=/proc SYS=/sys ETC=/etc (other trees, for tests), TIDEGATE_BACKLOG, TIDEGATE_WORKERS
-# and TIDEGATE_CORE_MAX_CONNECTIONS where the server has its own.
+# Environment: PROC=/proc SYS=/sys ETC=/etc (other trees, for tests), TIDEGATE_BACKLOG, TIDEGATE_WORKERS,
+# TIDEGATE_CORE_MAX_CONNECTIONS, TIDEGATE_SO_RCVBUF and TIDEGATE_SO_SNDBUF where the server has its own.
 set -euo pipefail
 export LC_ALL=C
 
@@ -82,6 +82,9 @@ knob net.core.netdev_max_backlog warn "$(least 16384 "$(most 1000 "$((number / 6
 knob net.ipv4.tcp_syncookies warn 1
 # Pages. A drain has a GOAWAY under way to all at once, a page each; then all of them answer.
 knob net.ipv4.tcp_mem warn "0 $number $((2 * number))"
+# They cut the sizes of buffers that the settings ask for down, silently.
+[[ ! ${TIDEGATE_SO_RCVBUF:-} =~ ^[1-9][0-9]*$ ]] || knob net.core.rmem_max warn "$TIDEGATE_SO_RCVBUF"
+[[ ! ${TIDEGATE_SO_SNDBUF:-} =~ ^[1-9][0-9]*$ ]] || knob net.core.wmem_max warn "$TIDEGATE_SO_SNDBUF"
 # What each socket has even when those are short.
 knob net.ipv4.tcp_rmem warn '4096 0 0'
 knob net.ipv4.tcp_wmem warn '4096 0 0'

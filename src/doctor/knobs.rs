@@ -58,6 +58,9 @@ const OTHERS: &[Knob] = &[
         "pages of all sockets: a drain has a GOAWAY under way to all at once, a page each, then all of them \
          answer; above the third number the kernel drops packets and resets connections",
     ),
+    // Only where the settings ask for buffers of a size.
+    warn("net.core.rmem_max", |plan| vec![plan.receive_buffer], "it cuts TIDEGATE_SO_RCVBUF down, silently"),
+    warn("net.core.wmem_max", |plan| vec![plan.send_buffer], "it cuts TIDEGATE_SO_SNDBUF down, silently"),
     warn("net.ipv4.tcp_rmem", |_| vec![4096, 0, 0], "what each socket may receive even when memory is short"),
     warn("net.ipv4.tcp_wmem", |_| vec![4096, 0, 0], "what each socket may send even when memory is short"),
     warn(
@@ -92,7 +95,8 @@ pub fn capacity(host: &Host, plan: &Plan) -> Vec<Check> {
 
 /// All others.
 pub fn others(host: &Host, plan: &Plan) -> Vec<Check> {
-    OTHERS.iter().map(|knob| check(host, plan, knob)).collect()
+    let asked = |knob: &&Knob| (knob.needs)(plan).iter().any(|need| *need > 0);
+    OTHERS.iter().filter(asked).map(|knob| check(host, plan, knob)).collect()
 }
 
 fn check(host: &Host, plan: &Plan, knob: &Knob) -> Check {

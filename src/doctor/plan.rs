@@ -40,6 +40,10 @@ pub struct Plan {
     pub tables: u64,
     /// `TIDEGATE_BACKLOG`.
     pub backlog: u64,
+    /// `TIDEGATE_SO_RCVBUF`; 0: the kernel's choice. Bytes.
+    pub receive_buffer: u64,
+    /// `TIDEGATE_SO_SNDBUF`; 0: the kernel's choice. Bytes.
+    pub send_buffer: u64,
     /// `TIDEGATE_POOL_THREADS`.
     pub pool_threads: u64,
 }
@@ -56,6 +60,8 @@ impl Plan {
             core_sessions: cores().map(|core| core.max_sessions).min().unwrap_or(0) as u64,
             tables: cores().map(tables).fold(0, u64::saturating_add),
             backlog: u64::from(config.backlog),
+            receive_buffer: config.sockets.receive_buffer as u64,
+            send_buffer: config.sockets.send_buffer as u64,
             pool_threads: config.pool_threads as u64,
         }
     }

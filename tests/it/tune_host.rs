@@ -15,13 +15,29 @@ pub struct Said {
 
 /// Runs the script as root, or so it believes.
 pub fn run(host: &MadeUp, args: &[&str]) -> Said {
-    run_as(0, host, args)
+    run_with(host, args, &[])
+}
+
+/// The same, with settings of the server: `("TIDEGATE_BACKLOG", "9")`.
+pub fn run_with(host: &MadeUp, args: &[&str], settings: &[(&str, &str)]) -> Said {
+    said(script(0, host, args).envs(settings.iter().copied()))
 }
 
 /// Runs the script as if by this user.
 fn run_as(user: u32, host: &MadeUp, args: &[&str]) -> Said {
+    said(&mut script(user, host, args))
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { code: output.status.code(), text: text(output.stdout), errors: text(output.stderr) }
+}
+
+fn script(user: u32, host: &MadeUp, args: &[&str]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tune-host.sh");
-    let output = Command::new("bash")
+    let mut command = Command::new("bash");
+    command
         .arg(script)
         .args(args)
         .env("BASH_FUNC_id%%", format!("() {{ echo {user}; }}"))
@@ -31,10 +47,9 @@ fn run_as(user: u32, host: &MadeUp, args: &[&str]) -> Said {
         .env_remove("TIDEGATE_BACKLOG")
         .env_remove("TIDEGATE_WORKERS")
         .env_remove("TIDEGATE_CORE_MAX_CONNECTIONS")
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), text: text(output.stdout), errors: text(output.stderr) }
+        .env_remove("TIDEGATE_SO_RCVBUF")
+        .env_remove("TIDEGATE_SO_SNDBUF");
+    command
 }
 
 impl Said {

@@ -3,7 +3,7 @@
 use tidegate::config::Config;
 use tidegate::doctor::Verdict;
 
-use super::{bare_metal, config, look, look_for};
+use super::{bare_metal, config, find, look, look_for};
 use crate::support::MadeUp;
 use crate::tune_host;
 
@@ -43,15 +43,38 @@ fn the_script_and_the_doctor_need_the_same_and_say_the_same() {
     old_kernel.remove("proc/sys/net/ipv4/tcp_migrate_req");
     for host in [bare_metal(), poor, idle_firewall, no_firewall, old_kernel] {
         for connections in [1_000, 100_000, 1_000_000, 3_000_001] {
-            agree(&host, connections);
+            agree(&host, connections, &config(), &[], 20);
         }
     }
 }
 
+#[test]
+fn the_script_and_the_doctor_take_the_server_s_settings_alike() {
+    let host = bare_metal();
+    host.set("net.core.rmem_max", "212992");
+    host.set("net.core.wmem_max", "212992");
+    let mut config = Config { workers: 2, cpus: vec![0, 1], backlog: 60_000, ..config() };
+    config.core.max_connections = 700_000;
+    (config.sockets.receive_buffer, config.sockets.send_buffer) = (400_000, 4096);
+    let settings = [
+        ("TIDEGATE_WORKERS", "2"),
+        ("TIDEGATE_BACKLOG", "60000"),
+        ("TIDEGATE_CORE_MAX_CONNECTIONS", "700000"),
+        ("TIDEGATE_SO_RCVBUF", "400000"),
+        ("TIDEGATE_SO_SNDBUF", "4096"),
+    ];
+    let report = look_for(&host, 1_000_000, &config);
+    assert_eq!(find(&report, "net.core.rmem_max").fix.as_deref(), Some("sysctl -w net.core.rmem_max=400000"));
+    assert_eq!(find(&report, "net.core.wmem_max").verdict, Verdict::Ok);
+    for connections in [1_000, 1_000_000, 2_000_000] {
+        agree(&host, connections, &config, &settings, 22);
+    }
+}
+
 /// Every check that both make has one need, one verdict, and for a kernel setting one fix.
-fn agree(host: &MadeUp, connections: u64) {
-    let said = tune_host::run(host, &[&connections.to_string()]);
-    let report = look_for(host, connections, &Config { core: config().core, ..config() });
+fn agree(host: &MadeUp, connections: u64, config: &Config, settings: &[(&str, &str)], checks: usize) {
+    let said = tune_host::run_with(host, &[&connections.to_string()], settings);
+    let report = look_for(host, connections, config);
     let mut compared = 0;
     for check in &report.checks {
         let Some(line) = said.text.lines().find(|line| line.starts_with(&format!("{:32} ", check.check))) else {
@@ -69,7 +92,7 @@ fn agree(host: &MadeUp, connections: u64) {
         }
         compared += 1;
     }
-    assert_eq!(compared, 20, "{}", said.text);
+    assert_eq!(compared, checks, "{}", said.text);
     let rows = said.text.lines().skip(3).take_while(|line| !line.is_empty()).count();
     assert_eq!(rows, compared + 1, "only the soft limit of open files is the script's alone:\n{}", said.text);
 }
