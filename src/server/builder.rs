@@ -15,6 +15,7 @@ use super::inherited::{Inherited, Sockets};
 use super::plan::{Drain, Notify};
 use super::reload::{Hook, Reloader, Source};
 use super::supervisor::Supervisor;
+use super::systemd::Systemd;
 use super::worker::{Report, Worker};
 use super::{AuditLog, Server, Shared};
 use crate::auth::Authenticator;
@@ -231,7 +232,9 @@ impl Builder {
             audit,
             reloader,
             hangups,
-            is_the_process: self.signals,
+            // A server that signals drain is the whole of its process.
+            systemd: if self.signals { Systemd::from_env() } else { Systemd::none() },
+            serving: vec![false; count],
             #[cfg(feature = "admin")]
             admin,
             resting: Vec::new(),

@@ -26,6 +26,7 @@ mod overview;
 mod plan;
 mod reload;
 mod supervisor;
+mod systemd;
 mod watch;
 mod worker;
 

@@ -59,7 +59,8 @@ impl Shared {
         }
     }
 
-    fn drain_view(&self) -> Option<DrainView> {
+    /// How far a drain is.
+    pub fn drain_view(&self) -> Option<DrainView> {
         let plan = self.drain.plan()?;
         let progress = || self.stats.iter().map(|stats| &stats.drain);
         // One that does not come to the end is not what the others wait for.

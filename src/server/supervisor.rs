@@ -14,6 +14,7 @@ use super::drain::{Drained, Timeline};
 use super::ledger::{Cut, Ledger, PhaseDurations};
 use super::plan::Drain;
 use super::reload::Reloader;
+use super::systemd::Systemd;
 use super::worker::{Report, Worker};
 use super::{Ended, Shared};
 use crate::hex::hex;
@@ -39,8 +40,10 @@ pub(super) struct Supervisor {
     pub reloader: Reloader,
     /// Stops listening for SIGHUP.
     pub hangups: Option<signal_hook::iterator::Handle>,
-    /// Signals drain this server: when it ends, so does the process.
-    pub is_the_process: bool,
+    /// Told of nothing if this server is a part of a process that goes on without it.
+    pub systemd: Systemd,
+    /// Workers that turn their loops.
+    pub serving: Vec<bool>,
     #[cfg(feature = "admin")]
     pub admin: Option<crate::admin::AdminHandle>,
     /// Dead workers that rest before they are started anew.
@@ -56,7 +59,11 @@ impl Supervisor {
         while self.drained.iter().any(Option::is_none) {
             match self.next_report() {
                 Ok(Report::Reload(reason)) => self.reload(&reason),
-                Ok(Report::DrainBegan) => self.tell_systemd(),
+                Ok(Report::Serving(index)) => self.handle_serving(index),
+                Ok(Report::DrainBegan) => {
+                    let standing = self.shared.standing();
+                    self.systemd.stopping(Instant::now(), &standing);
+                }
                 Ok(Report::Drained(index, drained)) => self.handle_drained(index, drained),
                 Ok(Report::Died(worker, why)) => self.handle_death(worker, &why),
                 Ok(Report::Disconnected(worker, gone, by)) => record_disconnect(&self.audit, worker, &gone, &by),
@@ -69,30 +76,25 @@ impl Supervisor {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.systemd.look(Instant::now(), || self.shared.standing());
         }
         self.finish()
+    }
+
+    /// Once all of them do, whoever waits for this process to be up need wait no longer.
+    fn handle_serving(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.serving[index], true) && self.serving.iter().all(|serving| *serving) {
+            self.systemd.ready(Instant::now(), &self.shared.standing());
+        }
     }
 
     fn reload(&mut self, reason: &str) {
         if self.drain.plan().is_some() {
             return log::warn!("reload ({reason}): not in a drain; everything stays as it was");
         }
+        self.systemd.reloading();
         self.reloader.reload(reason, &self.audit);
-    }
-
-    /// The announcement, to whoever manages the process (sd_notify(3)): no restart is due, it stops.
-    #[cfg(target_os = "linux")]
-    fn tell_systemd(&self) {
-        if self.is_the_process
-            && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping])
-        {
-            log::warn!("systemd could not be told of the drain: {error}");
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn tell_systemd(&self) {
-        let _ = self.is_the_process;
+        self.systemd.reloaded();
     }
 
     fn next_report(&self) -> Result<Report, RecvTimeoutError> {
@@ -100,7 +102,7 @@ impl Supervisor {
         let end = self.last_instant();
         // In a drain nothing changes any more.
         let look = if end.is_none() { self.reloader.next_look() } else { None };
-        match rest.into_iter().chain(end).chain(look).min() {
+        match rest.into_iter().chain(end).chain(look).chain(self.systemd.next_look()).min() {
             None => self.reports.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.reports.recv_deadline(at),
         }
@@ -181,6 +183,7 @@ impl Supervisor {
     }
 
     fn finish(mut self) -> Ended {
+        self.systemd.finishing();
         let plan = self.drain.plan().cloned();
         let begun = plan.as_ref().map_or_else(Instant::now, |plan| plan.begun);
         let missing: Vec<usize> = (0..self.drained.len()).filter(|i| self.drained[*i].is_none()).collect();

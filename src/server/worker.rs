@@ -20,6 +20,8 @@ use crate::reactor::{Disconnected, Reactor};
 pub(crate) enum Report {
     /// Settings and secrets are to be read again, and who wants it.
     Reload(String),
+    /// A worker turns its loop, for the first time or after it died.
+    Serving(usize),
     /// A drain begins: the supervisor's clock runs.
     DrainBegan,
     /// A worker's drain is over.
@@ -72,6 +74,8 @@ impl Worker {
 
     fn serve(&mut self) -> io::Result<Drained> {
         let mut events = Events::with_capacity(self.events);
+        // The supervisor lives until it has heard the last of every worker.
+        let _ = self.reports.send(Report::Serving(self.index));
         loop {
             self.reactor.tick(&mut events, self.run.wake_at(&self.drain))?;
             for signal in self.reactor.take_signals() {

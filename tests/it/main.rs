@@ -22,5 +22,7 @@ mod settings;
 mod sim;
 mod support;
 #[cfg(target_os = "linux")]
+mod systemd;
+#[cfg(target_os = "linux")]
 mod tune_host;
 mod workers;

@@ -7,27 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tidegate::proto::{GoAwayReason, GoAwayStage};
 
-use crate::support::{Client, PATIENCE, Process, audit, get, post};
-
-#[cfg(target_os = "linux")]
-#[test]
-fn systemd_is_told_of_the_stop_while_new_connections_are_still_served() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let systemd = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut command = Process::command();
-    command.env("NOTIFY_SOCKET", &path);
-    let process = Process::start(command, &[("DRAIN_ANNOUNCE_MS", "30000"), ("DRAIN_TIMEOUT_MS", "60000")]);
-    process.signal(Signal::TERM);
-    let mut message = [0; 64];
-    let n = systemd.recv(&mut message).unwrap();
-    assert_eq!(String::from_utf8_lossy(&message[..n]).trim(), "STOPPING=1");
-    let (mut late, _) = Client::ready(process.address);
-    late.assert_alive();
-    process.signal(Signal::TERM);
-    assert_eq!(process.wait().code, Some(3), "the second signal cuts it");
-}
+use crate::support::{Client, Process, audit, get, post};
 
 #[test]
 fn sigterm_drains_prints_the_ledger_and_exits_with_0() {

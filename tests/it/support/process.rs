@@ -103,6 +103,11 @@ impl Process {
         Process { child, stdout, stderr: Some(stderr), seen: line, address, admin }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
