@@ -1,83 +1,118 @@
-//! Every worker's counters as OpenMetrics text. The workers are not stopped to be read.
+//! `/metrics`: families of numbers as OpenMetrics text. What the families are is in [`super::families`].
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
-use prometheus_client::{collector::Collector, metrics::MetricType};
+use prometheus_client::registry::{Registry, Unit};
 
-use super::Control;
-use crate::stats::StatKind;
+use super::{Control, families};
+use crate::stats::Latency;
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The page as it is now.
 pub(super) fn render(control: &dyn Control) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("tidegate");
-    registry.register_collector(Box::new(Snapshot::take(control)));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Page(families::all(control))));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     Ok(page)
 }
 
-/// The numbers of one moment.
+/// One family: a name, and series that differ in their labels.
 #[derive(Debug)]
-struct Snapshot {
-    ready: bool,
-    service_id: String,
-    stats: Vec<Stat>,
+pub(super) struct Family {
+    /// Without its unit, and without `_total`.
+    pub name: String,
+    pub help: String,
+    pub unit: Option<Unit>,
+    pub kind: MetricType,
+    pub series: Vec<(Labels, Value)>,
 }
 
+pub(super) type Labels = Vec<(&'static str, String)>;
+
 #[derive(Debug)]
-struct Stat {
-    name: &'static str,
-    kind: StatKind,
-    help: &'static str,
-    /// One for each worker.
-    values: Vec<u64>,
+pub(super) enum Value {
+    Whole(u64),
+    Real(f64),
+    Times(Latency),
 }
 
-impl Snapshot {
-    fn take(control: &dyn Control) -> Snapshot {
-        let mut stats: Vec<Stat> = Vec::new();
-        for worker in control.workers() {
-            for (at, (name, kind, help, value)) in worker.each().enumerate() {
-                match stats.get_mut(at) {
-                    Some(stat) => stat.values.push(value),
-                    None => stats.push(Stat { name, kind, help, values: vec![value] }),
-                }
+impl Family {
+    pub fn counter(name: impl Into<String>, help: &str) -> Family {
+        Family { name: name.into(), help: help.to_owned(), unit: None, kind: MetricType::Counter, series: Vec::new() }
+    }
+
+    pub fn gauge(name: impl Into<String>, help: &str) -> Family {
+        Family { kind: MetricType::Gauge, ..Family::counter(name, help) }
+    }
+
+    pub fn histogram(name: impl Into<String>, help: &str) -> Family {
+        Family { kind: MetricType::Histogram, ..Family::counter(name, help) }
+    }
+
+    pub fn info(name: impl Into<String>, help: &str) -> Family {
+        Family { kind: MetricType::Info, ..Family::counter(name, help) }
+    }
+
+    pub fn unit(self, unit: Unit) -> Family {
+        Family { unit: Some(unit), ..self }
+    }
+
+    pub fn with(mut self, labels: Labels, value: Value) -> Family {
+        self.series.push((labels, value));
+        self
+    }
+
+    /// With this one series, which has no labels.
+    pub fn of(self, value: Value) -> Family {
+        self.with(Vec::new(), value)
+    }
+
+    fn encode(&self, mut family: MetricEncoder<'_>) -> fmt::Result {
+        for (labels, value) in &self.series {
+            if matches!(self.kind, MetricType::Info) {
+                family.encode_info(labels)?;
+            } else if labels.is_empty() {
+                value.encode(family, self.kind)?;
+                return Ok(());
+            } else {
+                value.encode(family.encode_family(labels)?, self.kind)?;
             }
         }
-        Snapshot { ready: control.ready().is_ok(), service_id: control.service_id().to_owned(), stats }
+        Ok(())
     }
 }
 
-impl Collector for Snapshot {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let labels = [("version", env!("CARGO_PKG_VERSION").to_owned()), ("service_id", self.service_id.clone())];
-        let info = Info::new(labels.to_vec());
-        info.encode(encoder.encode_descriptor("build", "What is running.", None, MetricType::Info)?)?;
-        let ready = ConstGauge::new(u32::from(self.ready));
-        let help = "1 while new connections are welcome.";
-        ready.encode(encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?)?;
-        for stat in &self.stats {
-            // Counters get their `_total` from the encoder.
-            let kind = match stat.kind {
-                StatKind::Counter => MetricType::Counter,
-                StatKind::Gauge => MetricType::Gauge,
-            };
-            let mut family = encoder.encode_descriptor(stat.name, stat.help, None, kind)?;
-            for (worker, value) in stat.values.iter().enumerate() {
-                let labels = [("worker", worker.to_string())];
-                let metric = family.encode_family(&labels)?;
-                match stat.kind {
-                    StatKind::Counter => ConstCounter::new(*value).encode(metric)?,
-                    StatKind::Gauge => ConstGauge::new(*value).encode(metric)?,
-                }
+impl Value {
+    fn encode(&self, mut to: MetricEncoder<'_>, kind: MetricType) -> fmt::Result {
+        match (self, kind) {
+            (Value::Whole(n), MetricType::Counter) => ConstCounter::new(*n).encode(to),
+            (Value::Real(x), MetricType::Counter) => ConstCounter::new(*x).encode(to),
+            (Value::Whole(n), _) => ConstGauge::new(*n).encode(to),
+            (Value::Real(x), _) => ConstGauge::new(*x).encode(to),
+            (Value::Times(times), _) => {
+                let bounds = Latency::bounds_s().chain([f64::INFINITY]);
+                let buckets: Vec<(f64, u64)> = bounds.zip(times.counts).collect();
+                to.encode_histogram::<NoLabelSet>(times.sum_s(), times.count(), &buckets, None)
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Page(Vec<Family>);
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in self.0.iter().filter(|family| !family.series.is_empty()) {
+            let of = encoder.encode_descriptor(&family.name, &family.help, family.unit.as_ref(), family.kind)?;
+            family.encode(of)?;
         }
         Ok(())
     }

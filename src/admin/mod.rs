@@ -18,10 +18,12 @@
 
 mod access;
 mod client;
+mod families;
 mod http;
 mod later;
 mod metrics;
 mod page;
+mod process;
 mod query;
 mod routes;
 pub mod status;

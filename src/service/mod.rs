@@ -76,6 +76,17 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
+/// The requests that the server answers by itself.
+pub const BUILT_IN: [Command; 7] = [
+    Command::AUTH,
+    Command::PING,
+    Command::BYE,
+    Command::ECHO,
+    Command::SESSION_GET,
+    Command::SESSION_PUT,
+    Command::SESSION_DELETE,
+];
+
 /// The application's commands and their handlers.
 #[derive(Default)]
 pub struct Router {

@@ -75,11 +75,11 @@ fn a_drain_and_restart_on_the_same_port_in_the_middle_loses_nothing_and_is_told(
     let args = ["echo", "--connections", "6", "--depth", "4", "--duration", "5m", "--ledger", ledger.to_str().unwrap()];
     let mut load = Load::start(address, &args);
     assert_eq!(load.line(), "connected 6");
-    until("echoes are answered", || metric(&first, "answered_total") > 50);
+    until("echoes are answered", || metric(&first, "requests_total") > 50);
     end(first);
     let (second, _) = serve(&dir, &[("LISTEN", &address.to_string())]);
     until("all are back", || metric(&second, "connections_accepted_total") == 6);
-    until("echoes are answered again", || metric(&second, "answered_total") > 50);
+    until("echoes are answered again", || metric(&second, "requests_total") > 50);
     load.say("stop");
     assert_eq!(load.line(), "settled");
     end(second);
@@ -107,7 +107,7 @@ fn a_kill_in_the_middle_leaves_requests_unknown_and_exits_with_1() {
     let args = [&args[..], &["--ledger", ledger.to_str().unwrap(), "--ledger-wait", "0"]].concat();
     let mut load = Load::start(server.address, &args);
     assert_eq!(load.line(), "connected 4");
-    until("echoes are answered", || metric(&server, "answered_total") > 50);
+    until("echoes are answered", || metric(&server, "requests_total") > 50);
     // Not in a moment in which everything happens to be answered.
     server.signal(Signal::STOP);
     until("requests wait for the server", || unread(server.address.port()) > 0);
@@ -255,7 +255,7 @@ fn ctrl_c_ends_a_run_in_good_order() {
     let args = ["echo", "--connections", "4", "--processes", "2", "--duration", "5m"];
     let mut load = Load::start(server.address, &[&args[..], &["--ledger", ledger.to_str().unwrap()]].concat());
     assert_eq!(load.line(), "connected 4");
-    until("echoes are answered", || metric(&server, "answered_total") > 50);
+    until("echoes are answered", || metric(&server, "requests_total") > 50);
     load.signal(Signal::INT);
     assert_eq!(load.line(), "settled");
     end(server);
