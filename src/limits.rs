@@ -28,7 +28,8 @@ pub const MAX_WORKERS: usize = 1024;
 pub const MAX_CORE_CONNECTIONS: usize = 16 << 20;
 
 /// Slots beside [`crate::config::Core::max_connections`] in which connections over the limit are told
-/// so and closed in good order. When these are taken too, accepting pauses.
+/// so and closed in good order. When these are taken too, accepting pauses. No setting: whoever needs
+/// more of them needs more connections, or fewer clients.
 pub const REFUSAL_SLOTS: usize = 256;
 
 /// Largest `TIDEGATE_MAX_IN_FLIGHT`.
@@ -46,7 +47,8 @@ pub const MAX_POOLED_BUFFER_BYTES: usize = 16 << 20;
 /// Largest `TIDEGATE_CORE_BUSY_POLL_US`: a worker that has had nothing to do for a second may sleep.
 pub const MAX_BUSY_POLL_US: u32 = 1_000_000;
 
-/// The shortest heartbeat interval that a client is granted, unless the server's own is shorter. Milliseconds.
+/// The shortest heartbeat interval that a client is granted, unless the server's own is shorter.
+/// Milliseconds. No setting: `TIDEGATE_HEARTBEAT_MS` moves it down.
 pub const MIN_HEARTBEAT_MS: u32 = 1_000;
 
 /// The longest heartbeat interval that a client is granted. Milliseconds.
@@ -59,15 +61,18 @@ pub const MAX_TIMER_MS: u32 = 1 << 30;
 /// Largest `TIDEGATE_CORE_TIMER_GRANULARITY_MS`. Timers are late by at most the granularity, never early.
 pub const MAX_TIMER_GRANULARITY_MS: u32 = 1_000;
 
-/// How long accepting pauses when the process has run out of descriptors or memory. Milliseconds.
+/// How long accepting pauses when the process has run out of descriptors or memory. Milliseconds. No
+/// setting: shorter would be a busy loop at the worst of times, longer would leave room unused.
 pub const ACCEPT_PAUSE_MS: u32 = 100;
 
 /// How long a draining listener that takes no new connections waits for handshakes that had begun.
-/// Milliseconds.
+/// Milliseconds. No setting: it is a round trip, and what takes longer meets a reset as it would have
+/// without.
 pub const GATE_SETTLE_MS: u64 = 100;
 
 /// How long past the drain's deadline the supervisor waits for a worker before it names it and
-/// goes on without it. Milliseconds.
+/// goes on without it. Milliseconds. No setting: by then `TIDEGATE_DRAIN_TIMEOUT_MS` has passed, and
+/// what comes after it is beyond what was planned for.
 pub const WORKER_GRACE_MS: u64 = 2_000;
 
 /// How long the admin port waits for workers' answers before it does with those that it has. Milliseconds.
@@ -84,7 +89,8 @@ pub const WORKER_PULSE_MS: u64 = 1_000;
 /// [`WORKER_PULSE_MS`].
 pub const MIN_HEALTH_LIMIT_MS: u64 = 100;
 
-/// Connections that are named one by one in the ledger when they were cut; the rest are counted.
+/// Connections that are named one by one in the ledger when they were cut; the rest are counted. No
+/// setting: a line of the audit log stays one that can be read.
 pub const MAX_NAMED_CUTS: usize = 100;
 
 /// Addresses that one worker listens on.

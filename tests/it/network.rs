@@ -1,12 +1,16 @@
 //! What the operator sets about sockets, and about a worker's way of turning.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tidegate::config::{Config, Core, Sockets, Steering};
 use tidegate::limits;
 use tidegate::proto::{Command, ErrorCode, MAX_BODY, extension_type};
 use tidegate::server::{Server, StartError};
+use tidegate::stats::WorkerStats;
 
 use crate::support::{Client, Got, Latch, config, extension, on_worker, start, sum, until};
 
@@ -59,6 +63,117 @@ fn a_worker_with_the_least_of_everything_serves_all_the_same() {
     });
     let ended = server.wait();
     assert!(ended.ledger.clean(), "{}", ended.ledger);
+}
+
+/// A server of one worker with this core, and what holds it up: the worker at 0x20, the pool at 0x21.
+struct Held {
+    server: Server,
+    address: SocketAddr,
+    worker: Latch,
+    pool: Latch,
+    /// Requests that the pool has answered.
+    done: Arc<AtomicU64>,
+}
+
+const CROWD: u64 = 30;
+
+impl Held {
+    fn start(core: Core) -> Held {
+        let (worker, pool, done) = (Latch::new(), Latch::new(), Arc::new(AtomicU64::new(0)));
+        let (at_worker, at_pool, count) = (worker.clone(), pool.clone(), Arc::clone(&done));
+        let (server, address) = start(Config { workers: 1, core, ..config() }, |b| {
+            b.route(0x20, move |_, responder| {
+                at_worker.pass();
+                responder.reply(b"");
+            })
+            .route_blocking(0x21, move |_, responder| {
+                at_pool.pass();
+                responder.reply(b"");
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+        });
+        Held { server, address, worker, pool, done }
+    }
+
+    /// How often the worker turns until all is done that came while it was held up.
+    fn turns_for(&self, comes: impl FnOnce(), done: impl Fn(&WorkerStats) -> bool) -> u64 {
+        let (mut holding, _) = Client::ready(self.address);
+        holding.request(Command(0x20), b"");
+        self.worker.wait_for(1);
+        comes();
+        let stats = &self.server.stats()[0];
+        let before = stats.ticks.get();
+        self.worker.open();
+        until("all is done", || done(stats));
+        stats.ticks.get() - before
+    }
+}
+
+fn turns_to_read(events: usize) -> u64 {
+    let held = Held::start(Core { events, ..Core::default() });
+    let mut clients: Vec<Client> = (0..CROWD).map(|_| Client::ready(held.address).0).collect();
+    let all_ask = || {
+        for client in &mut clients {
+            client.request(Command::ECHO, b"");
+        }
+    };
+    held.turns_for(all_ask, |stats| stats.answered.get() == 2 * CROWD + 2)
+}
+
+#[test]
+fn a_worker_takes_as_many_events_at_once_as_it_is_told() {
+    assert!(turns_to_read(1) >= CROWD);
+    let turns = turns_to_read(1_024);
+    assert!(turns < CROWD / 2, "{turns} turns");
+}
+
+fn turns_to_accept(accept_batch: usize) -> u64 {
+    let held = Held::start(Core { accept_batch, ..Core::default() });
+    let mut clients = Vec::new();
+    let all_connect = || clients.extend((0..CROWD).map(|_| Client::connect(held.address)));
+    held.turns_for(all_connect, |stats| stats.connections_accepted.get() == CROWD + 1)
+}
+
+#[test]
+fn a_worker_accepts_as_many_at_once_as_it_is_told() {
+    assert!(turns_to_accept(1) >= CROWD);
+    let turns = turns_to_accept(256);
+    assert!(turns < CROWD / 2, "{turns} turns");
+}
+
+fn turns_to_take_mail(mail_batch: usize) -> u64 {
+    let held = Held::start(Core { mail_batch, ..Core::default() });
+    let (mut client, _) = Client::ready(held.address);
+    for _ in 0..CROWD {
+        client.request(Command(0x21), b"");
+    }
+    until("the pool has all", || held.server.stats()[0].in_flight.get() == CROWD);
+    let all_are_answered = || {
+        held.pool.open();
+        until("all are answered", || held.done.load(Ordering::SeqCst) == CROWD);
+    };
+    held.turns_for(all_are_answered, |stats| stats.in_flight.get() == 0)
+}
+
+#[test]
+fn a_worker_takes_as_much_mail_at_once_as_it_is_told() {
+    assert!(turns_to_take_mail(1) >= CROWD);
+    let turns = turns_to_take_mail(4_096);
+    assert!(turns < CROWD / 2, "{turns} turns");
+}
+
+#[test]
+fn timers_that_are_due_within_the_granularity_fire_together() {
+    let core = Core { timer_granularity_ms: 1_000, ..Core::default() };
+    let config = Config { workers: 1, core, auth_timeout: Duration::from_millis(500), ..config() };
+    let (_server, address) = start(config, |b| b);
+    let mut first = Client::connect(address);
+    std::thread::park_timeout(Duration::from_millis(20));
+    let mut second = Client::connect(address);
+    first.expect_end(0, ErrorCode::AuthTimeout);
+    let told = Instant::now();
+    second.expect_end(0, ErrorCode::AuthTimeout);
+    assert!(told.elapsed() > Duration::from_millis(700), "{:?} after the first", told.elapsed());
 }
 
 #[test]
