@@ -28,12 +28,14 @@ mod output;
 mod tests;
 mod timers;
 mod view;
+mod watch;
 
 pub use buffers::{BufferId, Buffers};
 pub use clock::Millis;
 pub use host::{AuthRequest, AuthVerdict, Dispatched, Host, Refusal, Welcome};
 pub use output::{Action, Sink, Written};
 pub use view::View;
+pub use watch::Watched;
 
 use std::time::Duration;
 

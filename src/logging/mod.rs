@@ -47,7 +47,7 @@ use crate::limits::LOG_FLUSH_MS;
 use logger::Logger;
 
 /// The target of access lines, to name them in a log filter.
-pub const ACCESS: &str = "tidegate::access";
+pub const ACCESS: &str = crate::reactor::ACCESS_TARGET;
 
 /// Logging is on. Dropped, it prints what waits, and the counts of what was not printed.
 #[derive(Debug)]

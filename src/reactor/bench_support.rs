@@ -148,7 +148,7 @@ impl Worker {
             let to = ReplyTo { seq, cmd: Command::FIRST_APPLICATION, version: Version::Plain };
             let token = ConnToken { slot: 0, generation: 0 };
             let deadline = Some(self.hub.now.plus(1_000));
-            let Some(pending) = self.hub.pending.insert(token, to, Wait::Handler, deadline, Some(began)) else {
+            let Some(pending) = self.hub.pending.insert(token, to, Wait::Handler, deadline, Some(began), None) else {
                 return;
             };
             Deferred::new(to, pending, Arc::clone(&self.hub.mailboxes[0]) as _).reply(payload);

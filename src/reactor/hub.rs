@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::about::About;
+use super::access::{Access, Finished};
 use super::mailbox::{Letter, Mailbox};
 use super::pending::PendingTable;
 use super::token::ConnToken;
 use crate::conn::{Millis, Refusal, Welcome};
-use crate::proto::{ErrorCode, SessionId};
+use crate::proto::{Command, ErrorCode, SessionId, Trace};
 use crate::session::{Caller, Claim, IdKey, Owner, Principal, Secrets, SessionKey, Sessions};
 use crate::stats::WorkerStats;
 
@@ -63,6 +65,21 @@ impl SessionRef {
     }
 }
 
+/// A handler that gave no answer by itself.
+#[derive(Debug)]
+pub struct HandlerFailed {
+    /// Its command.
+    pub cmd: Command,
+    /// The request's.
+    pub seq: u32,
+    /// The request's.
+    pub trace: Option<Trace>,
+    /// What it panicked with, if it did.
+    pub panic: Option<String>,
+    /// It panicked when it had answered, or had put its request off.
+    pub answered: bool,
+}
+
 /// Who a connection's session belongs to, wherever that lives.
 pub(super) fn caller<'h>(sessions: &'h Sessions, remotes: &'h Slab<Remote>, session: SessionRef) -> Option<Caller<'h>> {
     match session.place() {
@@ -89,6 +106,10 @@ pub struct Hub {
     pub outbox: VecDeque<(u16, Letter)>,
     /// Connections whose session is on a newer one.
     pub evicted: Vec<ConnToken>,
+    /// Which requests get an access line.
+    pub access: Access,
+    /// Handlers that failed in the turn of a connection, to be logged at its end.
+    pub failures: Vec<HandlerFailed>,
     /// How long a request waits for the worker that its session lives on. Milliseconds.
     pub hop_timeout_ms: u32,
     ids: IdKey,
@@ -118,6 +139,8 @@ impl Hub {
             mailboxes,
             outbox: VecDeque::new(),
             evicted: Vec::new(),
+            access: Access::default(),
+            failures: Vec::new(),
             hop_timeout_ms: 0,
             ids,
             secrets: Secrets::new(|bytes| getrandom::fill(bytes).is_ok()),
@@ -125,6 +148,16 @@ impl Hub {
             now: Millis(0),
             now_s: 0,
         }
+    }
+
+    /// Logs a request that was chosen. `now` is whom it is about by now, where that is known.
+    pub(super) fn log_access(&mut self, finished: Finished, now: Option<About>) {
+        self.access.log(finished, now, self.stats.accepted.get());
+    }
+
+    /// Whether a connection's turn has left something to be logged.
+    pub(super) fn has_notes(&self) -> bool {
+        !self.failures.is_empty() || self.access.has_finished()
     }
 
     /// This worker's connection as the owner of a session.

@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use super::access::Outcome;
 use super::hub::caller;
 use super::mailbox::Letter;
 use super::pending::Wait;
 use super::tick::{Reactor, Slot};
 use super::token::ConnToken;
 use crate::conn::{Action, Departure};
-use crate::hex::hex;
 use crate::proto::GoAwayReason;
+use crate::session::log_name;
 use crate::stats::{Cause, WorkerStats};
 
 /// A connection that was cut, for the ledger.
@@ -20,7 +21,7 @@ pub struct CutConnection {
     pub peer: Option<SocketAddr>,
     /// Whose it was, if that was known.
     pub principal: Option<String>,
-    /// Its session, in hex.
+    /// Its session, by [`log_name`].
     pub session: Option<String>,
     /// Requests that it did not get an answer to.
     pub requests: u64,
@@ -68,8 +69,14 @@ impl Reactor {
     pub(crate) fn cut_all(&mut self, cause: Cause) -> Vec<CutConnection> {
         let mut cuts = self.take_cuts();
         let now = self.now();
+        let mut pending = self.hub.pending.take_all();
+        for pending in &mut pending {
+            if let Some(chosen) = pending.chosen.take() {
+                self.tell_access(pending.token, chosen, Outcome::Cut, 0);
+            }
+        }
         // An AUTH that waits for its session is its connection's to account for.
-        let pending: Vec<_> = self.hub.pending.take_all().into_iter().filter(|p| p.wait != Wait::Claim).collect();
+        pending.retain(|pending| pending.wait != Wait::Claim);
         self.wire.stats.in_flight.sub(pending.len() as u64);
         self.wire.stats.cut.add(pending.len() as u64);
         let mut per_slot = std::collections::HashMap::<ConnToken, u64>::new();
@@ -92,6 +99,11 @@ impl Reactor {
         cuts
     }
 
+    /// The worker ends: the access log's last word.
+    pub(crate) fn close_access_log(&mut self) {
+        self.hub.access.close(self.hub.worker, self.hub.stats.accepted.get());
+    }
+
     /// The connections that were cut until now, by the drain's own rules, since the last call.
     pub(crate) fn take_cuts(&mut self) -> Vec<CutConnection> {
         std::mem::take(&mut self.cuts)
@@ -101,7 +113,7 @@ impl Reactor {
     pub(super) fn name_cut(&self, slot: &Slot, requests: u64) -> CutConnection {
         self.wire.stats.drain_cuts.add(1);
         let caller = caller(&self.hub.sessions, &self.hub.remotes, slot.session);
-        let (session, principal) = caller.map(|c| (hex(&c.session()), c.principal().to_string())).unzip();
+        let (session, principal) = caller.map(|c| (log_name(&c.session()), c.principal().to_string())).unzip();
         CutConnection { peer: slot.transport.peer(), principal, session, requests }
     }
 

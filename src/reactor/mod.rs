@@ -10,6 +10,7 @@
 //! | `pending` | requests in flight |
 //! | `deadlines` | all timers of the worker |
 //! | `transport`, `outq` | the stream under a connection |
+//! | `about`, `access` | whom log lines are about, and a line for a request |
 //! | `live` | what may change while it runs |
 //! | `leave` | what a drain asks for |
 //! | `inspect` | what an operator asks for: lists of connections, and the end of one |
@@ -17,6 +18,8 @@
 //! | `token` | names of event sources |
 //! | `bench_support` | what micro benchmarks reach of all this |
 
+mod about;
+mod access;
 #[doc(hidden)]
 pub mod bench_support;
 mod deadlines;
@@ -40,6 +43,7 @@ mod token;
 mod transport;
 mod turn;
 
+pub use access::ACCESS_TARGET;
 pub use deadlines::Deadlines;
 pub(crate) use hub::Hub;
 pub(crate) use inspect::Back;

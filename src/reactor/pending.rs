@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::access::Chosen;
 use super::deadlines::Deadlines;
 use super::token::ConnToken;
 use crate::conn::Millis;
+use crate::proto::Trace;
 pub use crate::service::PendingKey;
 use crate::service::ReplyTo;
 
@@ -21,6 +23,10 @@ pub struct Pending {
     pub wait: Wait,
     /// When the handler was called; nothing for what waits for a session's home.
     pub since: Option<Instant>,
+    /// The client's trace context.
+    pub trace: Option<Trace>,
+    /// It gets an access line.
+    pub chosen: Option<Box<Chosen>>,
     generation: u32,
 }
 
@@ -44,12 +50,14 @@ pub struct PendingTable {
     deadlines: Deadlines,
     capacity: usize,
     generation: u32,
+    /// The request that is being served, if it gets an access line: it goes with the next one in.
+    pub chosen: Option<Box<Chosen>>,
 }
 
 impl PendingTable {
     /// A table for at most `capacity` requests.
     pub fn new(capacity: usize) -> PendingTable {
-        PendingTable { entries: Slab::new(), deadlines: Deadlines::default(), capacity, generation: 0 }
+        PendingTable { entries: Slab::new(), deadlines: Deadlines::default(), capacity, generation: 0, chosen: None }
     }
 
     /// By how much deadlines may be late. Milliseconds.
@@ -65,13 +73,15 @@ impl PendingTable {
         wait: Wait,
         deadline: Option<Millis>,
         since: Option<Instant>,
+        trace: Option<Trace>,
     ) -> Option<PendingKey> {
         if self.entries.len() >= self.capacity {
             return None;
         }
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let slot = self.entries.insert(Pending { token, to, wait, since, generation });
+        let chosen = self.chosen.take();
+        let slot = self.entries.insert(Pending { token, to, wait, since, trace, chosen, generation });
         self.deadlines.set(slot, deadline);
         Some(PendingKey(u64::from(generation) << 32 | slot as u64))
     }
@@ -84,6 +94,11 @@ impl PendingTable {
         }
         self.deadlines.set(slot, None);
         Some(self.entries.remove(slot))
+    }
+
+    /// Takes out the request that was put in last: it is not in flight after all.
+    pub fn take_back(&mut self, key: PendingKey) {
+        self.chosen = self.take(key).and_then(|pending| pending.chosen);
     }
 
     /// Takes out the requests whose deadline has passed.
@@ -121,11 +136,11 @@ mod tests {
         let mut table = PendingTable::new(1);
         let token = ConnToken { slot: 1, generation: 1 };
         let to = ReplyTo { seq: 1, cmd: Command(0x20), version: Version::Plain };
-        let first = table.insert(token, to, Wait::Handler, Some(Millis(100)), None).unwrap();
-        assert!(table.insert(token, to, Wait::Handler, None, None).is_none(), "full");
+        let first = table.insert(token, to, Wait::Handler, Some(Millis(100)), None, None).unwrap();
+        assert!(table.insert(token, to, Wait::Handler, None, None, None).is_none(), "full");
         assert_eq!(table.take_expired(Millis(100)).len(), 1);
         assert!(table.take(first).is_none());
-        let second = table.insert(token, to, Wait::Handler, None, None).unwrap();
+        let second = table.insert(token, to, Wait::Handler, None, None, None).unwrap();
         assert!(table.take(first).is_none(), "the slot is another's by now");
         assert!(table.take(second).is_some());
         assert_eq!(table.len(), 0);

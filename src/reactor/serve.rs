@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hub::{Hub, SessionPlace, SessionRef, caller};
+use super::about::About;
+use super::hub::{HandlerFailed, Hub, SessionPlace, SessionRef, caller};
 use super::mailbox::{Letter, Mailbox, StateOp};
 use super::pending::{PendingTable, Wait};
 use super::token::ConnToken;
@@ -12,10 +13,10 @@ use crate::auth::Authenticator;
 use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Millis, Refusal, Welcome};
 use crate::limits::MAX_TIMER_MS;
 use crate::proto::message::parse_session_put;
-use crate::proto::{Command, ErrorCode, Frame, SessionId, Version};
+use crate::proto::{Command, ErrorCode, Extensions, Frame, SessionId, Version};
 use crate::service::{
     Context, CutFlag, Defer, Deferred, Failure, InPlaceOutcome, Job, Place, PoolSender, ReplyTo, Request, Responder,
-    Route, Router,
+    Route, Router, panic_message,
 };
 use crate::session::{Principal, SessionKey, Sessions, StateFull};
 use crate::stats::WorkerStats;
@@ -101,11 +102,17 @@ impl Host for Turn<'_> {
 }
 
 impl Turn<'_> {
+    /// Whose turn it is.
+    pub(super) fn about(&self) -> About {
+        let caller = caller(&self.hub.sessions, &self.hub.remotes, *self.session);
+        About::new(self.hub.worker, self.token, caller)
+    }
+
     fn claim_elsewhere(&mut self, home: u16, id: SessionId, principal: Principal) -> AuthVerdict {
         // The slot is taken now, and becomes the connection's session if the claim is granted.
         let to = ReplyTo { seq: 0, cmd: Command::AUTH, version: Version::Plain };
         let deadline = Some(self.hub.now.plus(self.hub.hop_timeout_ms));
-        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, deadline, None) else {
+        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, deadline, None, None) else {
             self.hub.stats.overloaded.add(1);
             return AuthVerdict::Refused(Refusal { code: ErrorCode::Overloaded, retry_after_ms: 100 });
         };
@@ -147,13 +154,14 @@ impl Turn<'_> {
         let id = hub.remotes[key].id;
         let Some(home) = hub.home(&id) else { return to.encode_failure(out, &session_is_gone()) };
         let deadline = Some(hub.now.plus(wait_ms));
-        let Some(pending) = hub.pending.insert(self.token, to, wait, deadline, None) else {
+        let trace = request.extensions.trace();
+        let Some(pending) = hub.pending.insert(self.token, to, wait, deadline, None, trace) else {
             hub.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         };
         let letter = Letter::State { id, from: hub.worker, pending, op: op.to_owned() };
         if hub.mailboxes[usize::from(home)].send(letter).is_err() {
-            hub.pending.take(pending);
+            hub.pending.take_back(pending);
             hub.stats.mailbox_refused.add(1);
             hub.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
@@ -165,7 +173,7 @@ impl Turn<'_> {
         let to = reply_to(incoming);
         let deadline_ms = incoming.extensions.deadline_ms().map(|ms| ms.min(MAX_TIMER_MS));
         // Apart from each other, so that a handler may see who asks while its request is put in flight.
-        let Hub { sessions, remotes, pending, mailboxes, stats, worker, now, .. } = &mut *self.hub;
+        let Hub { sessions, remotes, pending, failures, mailboxes, stats, worker, now, .. } = &mut *self.hub;
         let Some(caller) = caller(sessions, remotes, *self.session) else {
             return to.encode_failure(out, &session_is_gone());
         };
@@ -175,7 +183,8 @@ impl Turn<'_> {
         let request = Request::new(incoming, &context);
         let deadline = deadline_ms.map(|ms| now.plus(ms));
         let own = &mailboxes[usize::from(*worker)];
-        let mut later = Later { pending, own, stats, pool: &self.services.pool, token: self.token, deadline, began };
+        let (pool, extensions) = (&self.services.pool, incoming.extensions);
+        let mut later = Later { pending, failures, own, stats, pool, token: self.token, deadline, began, extensions };
         match route.place {
             Place::Worker => later.run_in_place(route, &request, to, out),
             Place::Pool => later.run_on_pool(route, &request, to, out),
@@ -186,6 +195,7 @@ impl Turn<'_> {
 /// Puts a request of one connection in flight.
 struct Later<'a> {
     pending: &'a mut PendingTable,
+    failures: &'a mut Vec<HandlerFailed>,
     own: &'a Arc<Mailbox>,
     stats: &'a WorkerStats,
     pool: &'a PoolSender,
@@ -193,11 +203,13 @@ struct Later<'a> {
     deadline: Option<Millis>,
     /// When the handler is called.
     began: Instant,
+    extensions: Extensions<'a>,
 }
 
 impl Defer for Later<'_> {
     fn defer(&mut self, to: ReplyTo) -> Option<Deferred> {
-        let Some(pending) = self.pending.insert(self.token, to, Wait::Handler, self.deadline, Some(self.began)) else {
+        let (began, trace) = (Some(self.began), self.extensions.trace());
+        let Some(pending) = self.pending.insert(self.token, to, Wait::Handler, self.deadline, began, trace) else {
             self.stats.overloaded.add(1);
             return None;
         };
@@ -212,13 +224,16 @@ impl Later<'_> {
         let stats = self.stats;
         // The responder is dropped by the unwinding, and answers INTERNAL.
         let handle = || route.handler.handle(request, Responder::in_place(to, out, &mut done, self));
-        let panicked = catch_unwind(AssertUnwindSafe(handle)).is_err();
-        if panicked {
-            log::error!("the handler of {} panicked: the request gets INTERNAL", to.cmd);
-            // One that had put its request off has dropped it by panicking, and is counted by that answer.
-            if done != InPlaceOutcome::Done(Dispatched::InFlight) {
-                stats.handler_panics.add(1);
-            }
+        let panic = catch_unwind(AssertUnwindSafe(handle)).err().map(|panic| panic_message(&*panic));
+        let panicked = panic.is_some();
+        // One that had put its request off has dropped it by panicking, and is counted by that answer.
+        if panicked && done != InPlaceOutcome::Done(Dispatched::InFlight) {
+            stats.handler_panics.add(1);
+        }
+        if panicked || matches!(done, InPlaceOutcome::Dropped | InPlaceOutcome::Pending) {
+            let answered = matches!(done, InPlaceOutcome::Done(_));
+            let trace = self.extensions.trace();
+            self.failures.push(HandlerFailed { cmd: to.cmd, seq: to.seq, trace, panic, answered });
         }
         if done != InPlaceOutcome::Done(Dispatched::InFlight)
             && let Some(latency) = stats.handlers.get(route.index)
@@ -247,7 +262,7 @@ impl Later<'_> {
         };
         let job = Job { handler: Arc::clone(&route.handler), request: request.to_owned(), responder };
         if let Err(responder) = self.pool.submit(job) {
-            self.pending.take(responder.disarm());
+            self.pending.take_back(responder.disarm());
             self.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         }

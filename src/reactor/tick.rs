@@ -204,6 +204,7 @@ impl Reactor {
         self.hub.pending.set_granularity(core.timer_granularity_ms);
         self.pulse = Duration::from_millis(WORKER_PULSE_MS).min(config.health_limit / 4);
         self.hub.hop_timeout_ms = self.wire.rules.session_hop_timeout_ms;
+        self.hub.access.set_rate(config.access_log_rate, self.hub.stats.accepted.get());
         self.pace = Pace {
             read_budget: core.read_budget,
             mail_batch: core.mail_batch,

@@ -2,13 +2,16 @@
 
 use slab::Slab;
 
+use super::about::about;
+use super::access;
+use super::hub::HandlerFailed;
 use super::serve::Turn;
 use super::tick::{Reactor, Slot};
 use super::token::ConnToken;
 use super::transport::ReadOutcome;
 use crate::conn::{Action, Connection, Cx, Departure, Millis};
 use crate::proto::GoAwayReason;
-use crate::stats::{Cause, Step};
+use crate::stats::{Cause, Label, Step};
 
 impl Reactor {
     /// The kernel has something to say about a connection.
@@ -62,7 +65,13 @@ impl Reactor {
                         budget = budget.saturating_sub(n);
                         // Less than was asked for: the socket is empty, and the next byte is an edge.
                         short = n < self.scratch.len() && !slot.hup;
-                        slot.conn.handle_input(&mut cx, &mut host, &self.scratch[..n]);
+                        let mut bytes = &self.scratch[..n];
+                        if host.hub.access.is_on() {
+                            bytes = access::serve_first(&mut slot.conn, &mut cx, &mut host, bytes);
+                        }
+                        if !bytes.is_empty() {
+                            slot.conn.handle_input(&mut cx, &mut host, bytes);
+                        }
                     }
                 }
             }
@@ -78,7 +87,26 @@ impl Reactor {
                 break Action::None;
             }
         };
+        if self.hub.has_notes() {
+            self.tell_notes(token);
+        }
         self.finish_step(token, action, before, settled);
+    }
+
+    /// Logs what a connection's turn has left to be logged.
+    #[cold]
+    fn tell_notes(&mut self, token: ConnToken) {
+        let (failures, finished) = (std::mem::take(&mut self.hub.failures), self.hub.access.take_finished());
+        let Some(slot) = self.conns.get(token.slot as usize) else { return };
+        let about = self.about(token, slot);
+        for HandlerFailed { cmd, seq, trace, panic, answered } in failures {
+            let (cmd, panic) = (cmd.to_string(), panic.as_deref());
+            let how = if panic.is_some() { "panicked" } else { "let go of its request unanswered" };
+            let then = if answered { "behind its answer" } else { "the request gets INTERNAL" };
+            about!(Error, about, trace, cmd = cmd.as_str(), seq = seq, panic = panic;
+                "the handler of {cmd} {how}: {then}");
+        }
+        finished.into_iter().for_each(|finished| self.hub.log_access(finished, Some(about.clone())));
     }
 
     /// Does something to a connection, and what follows from it.
@@ -193,11 +221,13 @@ impl Reactor {
             let requests = self.wire.stats.undelivered.get() - undelivered;
             self.cuts.push(self.name_cut(&slot, requests));
         }
+        let cause = slot.conn.cause().unwrap_or(Cause::Lost);
+        about!(Debug, self.about(token, &slot), None, cause = cause.name(); "connection closed");
         self.hub.release(slot.session, token);
         self.deadlines.set(token.slot as usize, None);
         let stats = &self.wire.stats;
         stats.connections_open.sub(1);
-        stats.closed.of(slot.conn.cause().unwrap_or(Cause::Lost)).add(1);
+        stats.closed.of(cause).add(1);
         if self.draining && !settled {
             stats.bytes_unacked.add(slot.transport.unacked().unwrap_or(0));
         }

@@ -65,7 +65,7 @@ pub struct Cut {
     pub peer: Option<String>,
     /// Whom it spoke for, when it had come that far.
     pub principal: Option<String>,
-    /// Its session, as hex digits.
+    /// Its session, by [`crate::session::log_name`].
     pub session: Option<String>,
     /// Requests that were not answered.
     pub requests: u64,

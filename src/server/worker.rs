@@ -1,6 +1,5 @@
 //! One worker thread: pinned to a core, turning its reactor's loop until a drain is over.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::drain::{DrainRun, Drained};
 use super::plan::Drain;
 use crate::reactor::{Disconnected, Reactor};
+use crate::service::panic_message;
 
 /// From workers to the supervisor.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Worker {
         let report = match served {
             Ok(Ok(drained)) => Report::Drained(self.index, drained),
             Ok(Err(error)) => Report::Died(self, format!("its poll failed: {error}")),
-            Err(panic) => Report::Died(self, message(&*panic)),
+            Err(panic) => Report::Died(self, panic_message(&*panic)),
         };
         // The supervisor lives until it has heard of every worker, or has given this one up.
         let _ = reports.send(report);
@@ -82,6 +82,7 @@ impl Worker {
                 self.handle_signal(signal);
             }
             if let Some(drained) = self.run.step(&mut self.reactor, &self.drain) {
+                self.reactor.close_access_log();
                 return Ok(drained);
             }
         }
@@ -117,10 +118,4 @@ impl Worker {
             log::debug!("worker {}: not pinned to CPU {cpu}: this system offers no such call", self.index);
         }
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
 }

@@ -22,6 +22,7 @@ mod pool;
 mod request;
 mod responder;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -133,6 +134,13 @@ impl Router {
     pub(crate) fn find(&self, cmd: Command) -> Option<&Route> {
         self.routes.get(usize::from(cmd.0))?.as_ref()
     }
+}
+
+/// What a panic has to say.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
 }
 
 impl fmt::Debug for Router {

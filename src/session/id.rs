@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use crate::hex::hex;
 use crate::proto::SessionId;
 
 /// Random bytes in a session id: 80 bits, from the operating system.
@@ -18,6 +19,16 @@ pub struct Locator {
     /// Its slot in that table.
     pub slot: u32,
 }
+
+/// What logs and ledgers call a session: the first 12 of its id's 32 hex digits. Whoever is shown whole
+/// ids finds it by them; whoever only reads logs has nothing to resume it with, as the secret is in the
+/// other 20.
+pub fn log_name(id: &SessionId) -> String {
+    hex(&id[..LOCATOR_LEN])
+}
+
+/// Bytes in front of the secret.
+const LOCATOR_LEN: usize = size_of::<SessionId>() - SECRET_LEN;
 
 /// Turns locators into ids and back; one for all workers of a server.
 ///

@@ -19,7 +19,7 @@ use std::collections::{HashSet, VecDeque};
 use slab::Slab;
 use subtle::ConstantTimeEq;
 
-pub use id::{IdKey, Locator, SECRET_LEN, Secret, Secrets};
+pub use id::{IdKey, Locator, SECRET_LEN, Secret, Secrets, log_name};
 pub use principals::{Principal, PrincipalId, Principals};
 pub use state::{State, StateFull, StateLimits};
 
