@@ -10,6 +10,7 @@ mod drain;
 mod leaving;
 mod limits;
 mod load;
+mod metrics;
 mod network;
 mod process;
 mod protocol;

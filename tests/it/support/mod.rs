@@ -6,6 +6,7 @@ mod latch;
 mod load;
 #[cfg(target_os = "linux")]
 mod made_up;
+mod openmetrics;
 mod process;
 mod server;
 
@@ -17,6 +18,7 @@ pub use latch::Latch;
 pub use load::{Load, Peer, fake, metric};
 #[cfg(target_os = "linux")]
 pub use made_up::MadeUp;
+pub use openmetrics::Metrics;
 pub use process::{Process, audit};
 pub use server::{config, on_worker, start, sum};
 
