@@ -37,7 +37,7 @@ pub struct CallArgs {
     /// Server to connect to
     #[arg(long, value_name = "HOST:PORT", env = "TIDEGATE_CONNECT", default_value = "127.0.0.1:7400")]
     connect: String,
-    /// File that holds the token
+    /// File that holds the token; read anew for each connection
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Milliseconds that connecting, and each call, may take; retries included
@@ -86,9 +86,14 @@ fn fail(code: u8, text: &str) -> ExitCode {
 fn call(args: &CallArgs) -> Result<(), Failure> {
     let payload = payload(args).map_err(Failure::Usage)?;
     let token = secret::token(args.token_file.as_deref()).map_err(Failure::Usage)?;
+    // It was looked at once, for the message; it is read again for each connection, because it may expire.
+    let token = match &args.token_file {
+        Some(file) => Some(Token::from_file(file)),
+        None => token.map(Token::new),
+    };
     let deadline = Duration::from_millis(args.deadline_ms.into());
     let client = Client::connect(ClientOptions {
-        token: token.map(Token::new),
+        token,
         connect_timeout: deadline,
         deadline,
         session: args.session,

@@ -1,7 +1,8 @@
 //! The client's token: from a file or the environment, never from the command line.
 
-use std::fs;
 use std::path::Path;
+
+use tidegate::client::read_token;
 
 /// The token: the file's first line, else `TIDEGATE_TOKEN`. A file that was named is not passed over.
 ///
@@ -9,12 +10,7 @@ use std::path::Path;
 /// The file can't be read or holds none, or the variable is not UTF-8; in words.
 pub fn token(file: Option<&Path>) -> Result<Option<Vec<u8>>, String> {
     if let Some(file) = file {
-        let text = fs::read_to_string(file)
-            .map_err(|error| format!("the token can't be read from {}: {error}", file.display()))?;
-        return match text.lines().next().map(str::trim).filter(|token| !token.is_empty()) {
-            Some(token) => Ok(Some(token.into())),
-            None => Err(format!("the token file {} holds no token in its first line", file.display())),
-        };
+        return read_token(file).map(Some);
     }
     match std::env::var("TIDEGATE_TOKEN") {
         Ok(token) if token.is_empty() => Ok(None),
@@ -26,6 +22,8 @@ pub fn token(file: Option<&Path>) -> Result<Option<Vec<u8>>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -29,7 +29,7 @@
 //! | connection lost before the whole request was handed to the system | it can't have been processed: sent again |
 //! | connection lost after that | if idempotent, sent again; otherwise [`ClientError::UnknownOutcome`] |
 //! | any other ERROR | returned: [`ClientError::Server`] |
-//! | AUTH_FAILED | final, for this and every later call: [`ClientError::AuthFailed`] |
+//! | AUTH_FAILED | final, for this and every later call: [`ClientError::AuthFailed`]; but where the token is asked for ([`Token::from_fn`]) and one was good before, another one is waited for |
 //!
 //! Idempotent are ECHO, PING, SESSION_GET, SESSION_PUT, SESSION_DELETE, SUBMIT with an IDEMPOTENCY
 //! key, and what [`CallOptions::idempotent`] or [`ClientOptions::retry_unknown`] says is. Requests
@@ -70,7 +70,7 @@ use crate::proto::message::session_put_payload;
 use crate::proto::{Command, ErrorCode, Fallback, MAX_BODY, MAX_PING, SessionId};
 
 pub use error::{ClientError, ServerError};
-pub use options::{CallOptions, ClientOptions, Token};
+pub use options::{CallOptions, ClientOptions, Token, read_token};
 pub use stats::ClientStats;
 
 /// A request's reply.

@@ -1,6 +1,9 @@
 //! What a program may choose: for the client, and for one call.
 
 use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::ClientError;
@@ -66,30 +69,85 @@ impl ClientOptions {
         if self.addresses.is_empty() {
             return Err(ClientError::Invalid("no address to connect to: give at least one host:port".to_owned()));
         }
-        // AUTH's extension block is at most 1 + 2 + 16 + 2 + 4 bytes.
-        if self.token.as_ref().is_some_and(|token| token.expose().len() + 25 > MAX_BODY) {
-            return Err(ClientError::Invalid(format!(
-                "the token does not fit a frame: at most {} bytes",
-                MAX_BODY - 25
-            )));
+        match &self.token {
+            Some(Token(Source::Fixed(token))) if token.len() > MAX_TOKEN => Err(ClientError::Invalid(too_long())),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
-/// A token. Its `Debug` does not show it, and there is no `Display`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(Vec<u8>);
+/// A token, or where to get one. Its `Debug` does not show it, and there is no `Display`.
+#[derive(Clone)]
+pub struct Token(Source);
+
+#[derive(Clone)]
+enum Source {
+    Fixed(Vec<u8>),
+    Asked(Arc<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>),
+}
 
 impl Token {
     /// Takes the token's bytes as they are to go into AUTH.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Token {
-        Token(bytes.into())
+        Token(Source::Fixed(bytes.into()))
     }
 
-    pub(super) fn expose(&self) -> &[u8] {
-        &self.0
+    /// Asks `source` before each attempt to connect, for tokens that expire. It runs on the client's
+    /// thread, which answers heartbeats: it must not take long. Its error says in words why there is
+    /// no token; the attempt has failed then, and another follows.
+    pub fn from_fn(source: impl Fn() -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Token {
+        Token(Source::Asked(Arc::new(source)))
     }
+
+    /// Reads the first line of `file` before each attempt to connect.
+    pub fn from_file(file: impl Into<PathBuf>) -> Token {
+        let file = file.into();
+        Token::from_fn(move || read_token(&file))
+    }
+
+    /// The token to use now: one that stays what it is.
+    pub(super) fn now(&self) -> Result<Token, String> {
+        match &self.0 {
+            Source::Fixed(_) => Ok(self.clone()),
+            Source::Asked(source) => match source()? {
+                token if token.len() > MAX_TOKEN => Err(too_long()),
+                token => Ok(Token::new(token)),
+            },
+        }
+    }
+
+    /// Its bytes, if they are known.
+    pub(super) fn expose(&self) -> &[u8] {
+        match &self.0 {
+            Source::Fixed(bytes) => bytes,
+            Source::Asked(_) => &[],
+        }
+    }
+
+    /// Whether another one may be had later.
+    pub(super) fn may_change(&self) -> bool {
+        matches!(self.0, Source::Asked(_))
+    }
+}
+
+/// The token in the first line of a file.
+///
+/// # Errors
+/// The file can't be read, or holds none; in words.
+pub fn read_token(file: &Path) -> Result<Vec<u8>, String> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| format!("the token can't be read from {}: {error}", file.display()))?;
+    match text.lines().next().map(str::trim).filter(|token| !token.is_empty()) {
+        Some(token) => Ok(token.into()),
+        None => Err(format!("the token file {} holds no token in its first line", file.display())),
+    }
+}
+
+/// What is left of a body beside AUTH's extensions, which are 1 + 2 + 16 + 2 + 4 bytes at most.
+const MAX_TOKEN: usize = MAX_BODY - 25;
+
+fn too_long() -> String {
+    format!("the token does not fit a frame: at most {MAX_TOKEN} bytes")
 }
 
 impl fmt::Debug for Token {

@@ -11,7 +11,7 @@ use crate::client::dial::{Dial, Targets};
 use crate::client::link::Link;
 use crate::client::queue::Queue;
 use crate::client::stats::{Counters, Status};
-use crate::client::{ClientError, ClientOptions};
+use crate::client::{ClientError, ClientOptions, Token};
 use crate::proto::{Extensions, extension_type};
 
 mod closing;
@@ -65,6 +65,10 @@ pub struct Manager {
     first: Option<Arc<Slot<Result<(), ClientError>>>>,
     /// AUTH was refused for good.
     refused: Option<ClientError>,
+    /// What the connection that is being made will present, or has presented.
+    token: Token,
+    /// A token that was refused, after others had been good: it is not presented again.
+    stale: Option<(Token, ClientError)>,
     closing: Option<Closing>,
     actions: VecDeque<Action>,
     first_seq: u32,
@@ -87,6 +91,8 @@ impl Manager {
             queue: Queue::default(),
             first: None,
             refused: None,
+            token: Token::new([]),
+            stale: None,
             closing: None,
             actions: VecDeque::new(),
             first_seq: 1,
@@ -121,8 +127,7 @@ impl Manager {
             fitted &= Extensions::push(&mut block, extension_type::HEARTBEAT, &ms.to_be_bytes());
         }
         debug_assert!(fitted, "18 + 6 bytes fit");
-        let token = self.options.token.as_ref().map_or(&[][..], |token| token.expose());
-        self.links.insert(id, Link::new(token, &block, self.first_seq, now));
+        self.links.insert(id, Link::new(self.token.expose(), &block, self.first_seq, now));
         self.counters().auths.add(1);
         let give_up = match self.dial {
             Dial::Connecting { give_up } => give_up,
@@ -206,6 +211,24 @@ impl Manager {
         }
     }
 
+    fn begin_dial(&mut self, now: Instant) {
+        let token = self.options.token.as_ref().map_or_else(|| Ok(Token::new([])), Token::now);
+        let error = match (token, &self.stale) {
+            (Ok(token), Some((stale, error))) if token.expose() == stale.expose() => error.clone(),
+            (Ok(token), _) => {
+                self.token = token;
+                self.dial = Dial::Connecting { give_up: later(now, self.options.connect_timeout) };
+                return self.actions.push_back(Action::Connect(self.targets.current()));
+            }
+            (Err(text), _) => ClientError::Io { kind: std::io::ErrorKind::NotFound, text },
+        };
+        // The server is not asked: what is missing is here.
+        self.dial = Dial::At(later(now, self.backoff.next_delay()));
+        if self.current.is_none() {
+            self.status.known().trouble = Some(error);
+        }
+    }
+
     fn abort_dial(&mut self) {
         match self.dial {
             Dial::Authenticating { link, .. } => drop(self.drop_link(link)),
@@ -217,10 +240,7 @@ impl Manager {
     /// Does what is due.
     pub fn handle_timers(&mut self, now: Instant) {
         match self.dial {
-            Dial::At(at) if at <= now => {
-                self.dial = Dial::Connecting { give_up: later(now, self.options.connect_timeout) };
-                self.actions.push_back(Action::Connect(self.targets.current()));
-            }
+            Dial::At(at) if at <= now => self.begin_dial(now),
             Dial::Connecting { give_up } | Dial::Authenticating { give_up, .. } if give_up <= now => {
                 self.abort_dial();
                 let text = format!("{}: no READY within {:?}", self.targets.current(), self.options.connect_timeout);

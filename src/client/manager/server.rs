@@ -6,7 +6,7 @@ use super::{DEFAULT_FINAL, HALF_CLOSE_GRACE, LinkId, Manager};
 use crate::client::call::{Call, SendKind};
 use crate::client::dial::Dial;
 use crate::client::link::Event;
-use crate::client::{ClientError, ServerError};
+use crate::client::{ClientError, ServerError, Token};
 use crate::proto::{AuthReady, ErrorCode, GoAway, GoAwayReason, GoAwayStage};
 
 impl Manager {
@@ -37,6 +37,7 @@ impl Manager {
             if ready.resumed { "resumed" } else { "new" }
         );
         self.dial = Dial::Idle;
+        self.stale = None;
         self.targets.handle_success();
         {
             let mut known = self.status.known();
@@ -59,6 +60,11 @@ impl Manager {
         match error.known_code() {
             Some(ErrorCode::AuthFailed | ErrorCode::Forbidden) => {
                 let error = ClientError::AuthFailed { text: error.text };
+                // One that was good before has expired, perhaps: the next one may be.
+                if self.first.is_none() && self.options.token.as_ref().is_some_and(Token::may_change) {
+                    self.stale = Some((self.token.clone(), error));
+                    return self.begin_dial(now);
+                }
                 self.dial = Dial::Idle;
                 self.status.known().trouble = Some(error.clone());
                 if let Some(first) = self.first.take() {
