@@ -54,9 +54,14 @@ done
 say "$DRAINS drains under load"
 scripts/drain.sh "$DRAINS"
 
-say "a load test, its report in a real browser, and the big scripts in small"
+say "a load test, and its report in a real browser"
 SECONDS_EACH=2 STORM=2000 CONNECTIONS=200 MOST=5000 scripts/load.sh
 scripts/page.sh
+
+say "the live page in a real browser"
+scripts/status-page.sh
+
+say "the big scripts in small"
 if unshare --net true 2>/dev/null; then
   LIMIT=1500 HEARTBEAT_MS=1000 HOLD_S=3 BUDGET=200 scripts/million.sh 3000
 else

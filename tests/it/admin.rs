@@ -61,6 +61,62 @@ fn status_has_the_documented_keys_and_the_servers_own_numbers() {
     let sum: u64 = workers.iter().map(|worker| worker["stats"]["answered"].as_u64().unwrap()).sum();
     assert_eq!((workers.len(), sum, &workers[1]["worker"]), (2, 42, &1.into()));
     assert_eq!(status["totals"]["connections_open"], 1);
+    let echo = status["requests"].as_array().unwrap().iter().find(|of| of["name"] == "ECHO").unwrap();
+    assert_eq!((&echo["cmd"], &echo["answered"], &echo["failed"]), (&"0x10".into(), &41.into(), &0.into()));
+    assert_eq!((&workers[0]["alive"], &workers[0]["phase"]), (&true.into(), &"serving".into()));
+    assert!(workers[0]["last_tick_ms_ago"].is_u64() && workers[0]["seconds"]["poll"].is_f64(), "{}", workers[0]);
+    for (group, causes) in [
+        ("refusals", ["limit", "draining", "auth_failed"]),
+        ("faults", ["idle", "malformed", "bad_sequence"]),
+        ("cuts", ["slow_consumer", "drain_deadline", "second_signal"]),
+        ("errors", ["OVERLOADED", "INTERNAL", "UNKNOWN_COMMAND"]),
+    ] {
+        assert!(causes.iter().all(|cause| status[group][cause] == 0), "{group}: {}", status[group]);
+    }
+    let (bounds, counts) = (&status["latency"]["bounds_s"], &status["latency"]["counts"]);
+    assert_eq!(bounds.as_array().unwrap().len() + 1, counts.as_array().unwrap().len());
+    assert_eq!((&status["pool"]["threads"], &status["pool"]["busy"]), (&4.into(), &0.into()));
+    #[cfg(target_os = "linux")]
+    assert!(["rss_bytes", "open_fds", "cpu_seconds"].iter().all(|key| status["process"][key].as_f64() > Some(0.0)));
+    let drain = &status["drain"];
+    assert_eq!((&drain["phase"], &drain["reason"], &drain["left_ms"]), (&"serving".into(), &Value::Null, &Value::Null));
+    assert_eq!((&drain["ledger"]["accepted"], &drain["ledger"]["balanced"]), (&42.into(), &true.into()));
+}
+
+#[test]
+fn status_follows_a_drain_and_its_ledger_adds_up_at_every_look() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let config = Config { drain_notice: Duration::ZERO, ..watched() };
+    let (server, address) = start(config, |builder| {
+        builder.route_blocking(0x20, move |_, responder| {
+            held.pass();
+            responder.reply(b"");
+        })
+    });
+    let admin = admin(&server);
+    let (mut client, _) = Client::ready(address);
+    let (other, _) = Client::ready(address);
+    let seq = client.request(Command(0x20), b"");
+    latch.wait_for(1);
+    server.drain();
+    client.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain);
+    drop(other);
+    let look = || json(admin, "/status");
+    until("one has gone", || look()["drain"]["connections_left"] == 1);
+    let status = look();
+    let drain = &status["drain"];
+    assert_eq!((&drain["phase"], &drain["reason"]), (&"finish".into(), &"embedder".into()));
+    assert_eq!((&status["ready"]["ok"], &status["healthy"]["ok"]), (&false.into(), &true.into()));
+    assert_eq!((&drain["connections_at_begin"], &drain["requests_in_flight"]), (&2.into(), &1.into()));
+    assert!(drain["left_ms"].as_u64() <= Some(15_000) && drain["begun"].is_string(), "{drain}");
+    assert!(drain["phases"]["gate_ms"].is_u64() && drain["phases"]["finish_ms"].is_null(), "{drain}");
+    let count = |name: &str| drain["ledger"][name].as_u64().unwrap();
+    assert_eq!((count("accepted"), count("answered"), count("in_flight")), (3, 2, 1));
+    latch.open();
+    client.expect_reply(seq, Command(0x20));
+    drop(client);
+    assert!(server.wait().ledger.clean());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod limits;
 mod load;
 mod metrics;
 mod network;
+mod page;
 mod process;
 mod protocol;
 mod reload;

@@ -24,5 +24,6 @@ pub(super) fn answer() -> Answer {
 }
 
 fn document() -> String {
-    include_str!("page.html").replace("@style@", include_str!("page.css")).replace("@script@", include_str!("page.js"))
+    let script = concat!(include_str!("model.js"), "\n", include_str!("draw.js"), "\n", include_str!("page.js"));
+    include_str!("page.html").replace("@style@", include_str!("page.css")).replace("@script@", script)
 }

@@ -1,5 +1,6 @@
 //! What the tests share: servers on ports of the system's choosing, raw clients, whole processes.
 
+mod browser;
 mod client;
 mod http;
 mod latch;
@@ -12,6 +13,7 @@ mod server;
 
 use std::time::{Duration, Instant};
 
+pub use browser::Browser;
 pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
 pub use http::{get, post};
 pub use latch::Latch;
