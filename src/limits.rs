@@ -102,6 +102,34 @@ pub const MAX_CPUS: usize = 1024;
 /// Characters in a principal's or a service's name.
 pub const MAX_NAME_CHARS: usize = 128;
 
+/// Characters in the audience and the issuer that tokens have to name.
+pub const MAX_CLAIM_CHARS: usize = 256;
+
+/// Keys that JSON Web Tokens are signed with.
+pub const MAX_JWT_KEYS: usize = 256;
+
+/// Bytes of a file with such a key. A public RSA key of 8192 bits has 1,500 in PEM.
+pub const MAX_JWT_KEY_BYTES: u64 = 16 * 1024;
+
+/// Bytes of a secret that JSON Web Tokens are signed with: as many as its digest has (RFC 7518, 3.2).
+pub const MIN_JWT_SECRET_BYTES: usize = 32;
+
+/// Largest `TIDEGATE_JWT_LEEWAY_S`: a day.
+pub const MAX_JWT_LEEWAY_S: u64 = 86_400;
+
+/// A connection's token is compared with the wall clock at least this often, so that a clock that was
+/// set is heeded. Milliseconds.
+pub const EXPIRY_RECHECK_MS: u32 = 3_600_000;
+
+/// Sources of failed logins that are remembered, eight bytes each.
+pub const AUTH_FAILURE_SOURCES: usize = 65_536;
+
+/// Largest `TIDEGATE_AUTH_FAILURES_FREE` and `TIDEGATE_AUTH_FAILURES_REFUSE`.
+pub const MAX_AUTH_FAILURES: u32 = 1_000_000;
+
+/// Largest `TIDEGATE_CORE_AUTH_HELD`.
+pub const MAX_AUTH_HELD: usize = 65_536;
+
 /// Largest `TIDEGATE_SESSION_MAX_ENTRIES`.
 pub const MAX_SESSION_ENTRIES: usize = 65_536;
 
@@ -199,6 +227,7 @@ const _: () = assert!(MIN_HEARTBEAT_MS < MAX_HEARTBEAT_MS && MAX_HEARTBEAT_MS < 
 const _: () = assert!(MAX_TIMER_MS < 1 << 31, "deadlines compare modulo 2^32");
 const _: () = assert!(MAX_CORE_CONNECTIONS + REFUSAL_SLOTS < u32::MAX as usize - 16);
 const _: () = assert!(MAX_WORKERS <= u16::MAX as usize);
+const _: () = assert!(EXPIRY_RECHECK_MS <= MAX_TIMER_MS);
 const _: () =
     assert!(MAX_HEARTBEAT_MS as u64 * 256 <= MAX_TIMER_MS as u64, "every interval of heartbeats fits a timer");
 const _: () = assert!(MAX_LOG_FIELDS * MAX_LOG_FIELD_BYTES + MAX_LOG_MESSAGE_BYTES < MAX_LOG_QUEUE_BYTES / 16);

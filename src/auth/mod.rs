@@ -1,12 +1,17 @@
 //! Who a connection speaks for: from AUTH's token to a principal.
 
+mod error;
+pub mod failures;
+mod file;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod tokens;
 
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+pub use error::{AuthConfigError, Refused};
 pub use tokens::{TokenError, generate_token};
 
 use crate::config::{AuthMode, Config};
@@ -17,9 +22,10 @@ pub use crate::session::Principal;
 /// The principal of everybody when `TIDEGATE_AUTH` is `none`.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Decides who gets in. Built once, shared by all workers, and never changed.
+/// Decides who gets in. Built from a configuration and the files that it names, shared by all
+/// workers, and never changed: where a file has changed, a new one takes its place.
 ///
-/// Its debug form shows how many tokens there are, and none of them.
+/// Its debug form shows how many tokens or keys there are, and none of them.
 pub struct Authenticator {
     mode: Mode,
 }
@@ -27,27 +33,52 @@ pub struct Authenticator {
 enum Mode {
     Open(Principal),
     Tokens(TokenTable),
+    #[cfg(feature = "jwt")]
+    Jwt(Box<jwt::Verifier>),
+}
+
+/// Whose a token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Whom the connection speaks for.
+    pub principal: Principal,
+    /// The second, counted from the Unix epoch, from which on this token would not get in any more,
+    /// leeway included; `None`: it always will.
+    pub expires: Option<u64>,
 }
 
 impl Authenticator {
-    /// Builds what [`Config::auth`] asks for; reads the tokens file once, here.
+    /// Builds what [`Config::auth`] asks for; reads the files that it names once, here.
     ///
     /// # Errors
-    /// The tokens file can't be read, or a line of it is wrong. Nothing of its content is in the error.
+    /// A file can't be read, or something in it is wrong; no key is left out for being wrong. Nothing
+    /// of a file's content is in the error. Also if JWT is wanted of a build without the feature `jwt`.
     pub fn new(config: &Config) -> Result<Authenticator, AuthConfigError> {
         let mode = match &config.auth {
             AuthMode::None => Mode::Open(Arc::from(ANONYMOUS)),
             AuthMode::Tokens(path) => Mode::Tokens(TokenTable::read(path)?),
+            #[cfg(feature = "jwt")]
+            AuthMode::Jwt(settings) => Mode::Jwt(Box::new(jwt::Verifier::new(settings, config.jwt_leeway)?)),
+            #[cfg(not(feature = "jwt"))]
+            AuthMode::Jwt(_) => return Err(AuthConfigError::NotBuilt),
         };
         Ok(Authenticator { mode })
     }
 
-    /// The principal that `token` belongs to, or `None`: AUTH_FAILED. Takes as long for a wrong token
-    /// as for a right one.
-    pub fn authenticate(&self, token: &[u8]) -> Option<Principal> {
+    /// Whose `token` is. Any bytes may be given. `now`, the wall clock, is asked only where tokens
+    /// expire.
+    ///
+    /// # Errors
+    /// AUTH_FAILED: why, for a log, and not for whoever presented the token. To find a wrong token in
+    /// a tokens file takes as long as to find a right one.
+    #[cfg_attr(not(feature = "jwt"), allow(unused_variables, reason = "only JSON Web Tokens expire"))]
+    pub fn authenticate(&self, token: &[u8], now: impl FnOnce() -> SystemTime) -> Result<Identity, Refused> {
+        let forever = |principal: &Principal| Identity { principal: principal.clone(), expires: None };
         match &self.mode {
-            Mode::Open(anonymous) => Some(anonymous.clone()),
-            Mode::Tokens(table) => table.find(token).cloned(),
+            Mode::Open(anonymous) => Ok(forever(anonymous)),
+            Mode::Tokens(table) => table.find(token).map(forever).ok_or(Refused::UnknownToken),
+            #[cfg(feature = "jwt")]
+            Mode::Jwt(verifier) => verifier.check(token, now()),
         }
     }
 }
@@ -57,59 +88,8 @@ impl fmt::Debug for Authenticator {
         match &self.mode {
             Mode::Open(_) => f.write_str("Authenticator(none)"),
             Mode::Tokens(table) => write!(f, "Authenticator({} tokens)", table.len()),
-        }
-    }
-}
-
-/// A tokens file that can't be used.
-#[derive(Debug)]
-pub enum AuthConfigError {
-    /// It can't be read.
-    Read {
-        /// The file, as configured.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It is larger than any list of tokens.
-    TooLarge {
-        /// The file, as configured.
-        path: PathBuf,
-        /// Bytes that it may have.
-        limit: u64,
-    },
-    /// A line of it is not what it should be.
-    Line {
-        /// The file, as configured.
-        path: PathBuf,
-        /// Its number, from 1.
-        line: usize,
-        /// What would be accepted, to follow the word "expected".
-        expected: &'static str,
-    },
-}
-
-impl fmt::Display for AuthConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AuthConfigError::Read { path, source } => {
-                write!(f, "cannot read the tokens file {}: {source}; see TIDEGATE_TOKENS_FILE", path.display())
-            }
-            AuthConfigError::TooLarge { path, limit } => {
-                write!(f, "the tokens file {} is larger than {limit} bytes; see TIDEGATE_TOKENS_FILE", path.display())
-            }
-            AuthConfigError::Line { path, line, expected } => {
-                write!(f, "{}, line {line}: expected {expected}", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for AuthConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            AuthConfigError::Read { source, .. } => Some(source),
-            AuthConfigError::TooLarge { .. } | AuthConfigError::Line { .. } => None,
+            #[cfg(feature = "jwt")]
+            Mode::Jwt(verifier) => write!(f, "Authenticator({} keys)", verifier.len()),
         }
     }
 }
@@ -121,8 +101,18 @@ mod tests {
     #[test]
     fn with_none_every_token_is_the_one_anonymous_principal() {
         let auth = Authenticator::new(&Config::default()).unwrap();
-        let (first, second) = (auth.authenticate(b"").unwrap(), auth.authenticate(&[0xff; 70_000]).unwrap());
-        assert_eq!(&*first, ANONYMOUS);
-        assert!(Arc::ptr_eq(&first, &second));
+        let whose = |token: &[u8]| auth.authenticate(token, || panic!("no token expires")).unwrap();
+        let (first, second) = (whose(b""), whose(&[0xff; 70_000]));
+        assert_eq!((&*first.principal, first.expires), (ANONYMOUS, None));
+        assert!(Arc::ptr_eq(&first.principal, &second.principal));
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    #[test]
+    fn a_build_without_jwt_says_how_to_build_it() {
+        use crate::config::{JwtKeys, JwtSettings};
+        let settings = JwtSettings::new(JwtKeys::File("/nowhere".into()), Vec::new());
+        let error = Authenticator::new(&Config { auth: AuthMode::Jwt(settings), ..Config::default() }).unwrap_err();
+        assert!(error.to_string().contains("--features jwt"), "{error}");
     }
 }

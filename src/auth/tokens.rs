@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::file::Content;
 use super::{AuthConfigError, Principal};
 use crate::config::{TOKEN_PREFIX, is_name};
 
@@ -66,19 +65,9 @@ pub(super) struct TokenTable {
 impl TokenTable {
     /// Reads `path`. Warns when others than its owner may read it, and when nobody can get in.
     pub(super) fn read(path: &Path) -> Result<TokenTable, AuthConfigError> {
-        let failed = |source| AuthConfigError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let path = path.display();
-            log::warn!("the tokens file {path} may be used by others than its owner: chmod 600 {path}");
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(AuthConfigError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
-        }
-        let table = TokenTable::parse(&bytes).map_err(|(line, expected)| AuthConfigError::Line {
+        let content = Content::read(path, "TIDEGATE_TOKENS_FILE", MAX_FILE)?;
+        content.warn_if_others_may_use(path);
+        let table = TokenTable::parse(&content.bytes).map_err(|(line, expected)| AuthConfigError::Line {
             path: path.to_owned(),
             line,
             expected,

@@ -36,6 +36,8 @@ pub struct Core {
     /// `TIDEGATE_CORE_BUFFER_BYTES`: memory for unfinished frames and unsent output; above, a
     /// connection that needs more is ended with OVERLOADED, or as a slow consumer.
     pub buffer_bytes: usize,
+    /// `TIDEGATE_CORE_AUTH_HELD`: failed logins that wait for their answer at the same time.
+    pub auth_held: usize,
 }
 
 impl Default for Core {
@@ -56,6 +58,7 @@ impl Default for Core {
             busy_poll_us: 0,
             timer_granularity_ms: 10,
             buffer_bytes: 512 * 1024 * 1024,
+            auth_held: 1_024,
         }
     }
 }

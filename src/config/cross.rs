@@ -23,8 +23,6 @@ impl Cross<'_> {
         const LOW: &str = "TIDEGATE_OUTBOUND_LOW";
         const HIGH: &str = "TIDEGATE_OUTBOUND_HIGH";
         const MAX: &str = "TIDEGATE_OUTBOUND_MAX";
-        let tokens = draft.tokens;
-        let file = draft.tokens_file.is_some();
         let open = c.listen.iter().any(|a| !a.ip().to_canonical().is_loopback());
         let deferral = longest_deferral(c.sockets.defer_accept_s);
         let plan = c.drain_announce + c.drain_notice;
@@ -41,21 +39,12 @@ impl Cross<'_> {
             "TIDEGATE_DRAIN_ANNOUNCE_MS and TIDEGATE_DRAIN_NOTICE_MS together below TIDEGATE_DRAIN_TIMEOUT_MS",
         );
         self.rule(
-            &["TIDEGATE_AUTH", "TIDEGATE_TOKENS_FILE"],
-            !tokens || file,
-            "TIDEGATE_TOKENS_FILE to be set with TIDEGATE_AUTH=tokens",
-        );
-        self.rule(
-            &["TIDEGATE_TOKENS_FILE", "TIDEGATE_AUTH"],
-            !file || tokens,
-            "TIDEGATE_AUTH=tokens with TIDEGATE_TOKENS_FILE: without it the file is not used and everybody gets in",
-        );
-        self.rule(
             &["TIDEGATE_LISTEN", "TIDEGATE_AUTH", "TIDEGATE_INSECURE"],
-            tokens || c.insecure || !open,
+            draft.auth != "none" || c.insecure || !open,
             "loopback addresses only, because TIDEGATE_AUTH=none lets everybody in; use TIDEGATE_AUTH=tokens, or \
              TIDEGATE_INSECURE=yes to listen all the same",
         );
+        self.identity();
         self.rule(
             &["TIDEGATE_ADMIN_TOKEN", "TIDEGATE_ADMIN_TOKEN_FILE"],
             draft.admin_token.is_none() || draft.admin_token_file.is_none(),
@@ -74,6 +63,53 @@ impl Cross<'_> {
         let clash = c.admin.is_some_and(|admin| address_port_fixed(admin) && c.listen.contains(&admin));
         self.rule(&["TIDEGATE_ADMIN", "TIDEGATE_LISTEN"], !clash, "TIDEGATE_ADMIN to differ from TIDEGATE_LISTEN");
         self.found
+    }
+
+    /// Who gets in is said whole, and nothing is said that would not be used: it could be that which
+    /// was to keep somebody out.
+    fn identity(&mut self) {
+        const AUTH: &str = "TIDEGATE_AUTH";
+        const TOKENS_FILE: &str = "TIDEGATE_TOKENS_FILE";
+        const KEY_FILE: &str = "TIDEGATE_JWT_KEY_FILE";
+        const KEYS_DIR: &str = "TIDEGATE_JWT_KEYS_DIR";
+        const ALGORITHM: &str = "TIDEGATE_JWT_ALGORITHM";
+        let Draft { auth, tokens_file, jwt, .. } = self.draft;
+        let tokens = tokens_file.is_some();
+        self.rule(
+            &[AUTH, TOKENS_FILE],
+            *auth != "tokens" || tokens,
+            "TIDEGATE_TOKENS_FILE to be set with TIDEGATE_AUTH=tokens",
+        );
+        let unused = "TIDEGATE_AUTH=tokens with TIDEGATE_TOKENS_FILE: without it the file is not used";
+        self.rule(&[TOKENS_FILE, AUTH], *auth == "tokens" || !tokens, unused);
+        let keys = usize::from(jwt.key_file.is_some()) + usize::from(jwt.keys_dir.is_some());
+        self.rule(
+            &[AUTH, KEY_FILE, KEYS_DIR],
+            *auth != "jwt" || keys == 1,
+            "one of TIDEGATE_JWT_KEY_FILE and TIDEGATE_JWT_KEYS_DIR to be set with TIDEGATE_AUTH=jwt",
+        );
+        self.rule(
+            &[AUTH, ALGORITHM],
+            *auth != "jwt" || !jwt.algorithms.is_empty(),
+            "TIDEGATE_JWT_ALGORITHM to be set with TIDEGATE_AUTH=jwt: a token does not choose how it is checked",
+        );
+        let given = [
+            (KEY_FILE, jwt.key_file.is_some()),
+            (KEYS_DIR, jwt.keys_dir.is_some()),
+            (ALGORITHM, !jwt.algorithms.is_empty()),
+            ("TIDEGATE_JWT_AUDIENCE", jwt.audience.is_some()),
+            ("TIDEGATE_JWT_ISSUER", jwt.issuer.is_some()),
+        ];
+        for (name, is_given) in given {
+            let unused = "TIDEGATE_AUTH=jwt with it: without that it is not used";
+            self.rule(&[name, AUTH], *auth == "jwt" || !is_given, unused);
+        }
+        let c = &self.draft.config;
+        self.rule(
+            &["TIDEGATE_AUTH_FAILURES_MAX_DELAY_MS", "TIDEGATE_AUTH_FAILURES_DELAY_MS"],
+            c.auth_failures_delay <= c.auth_failures_max_delay,
+            "TIDEGATE_AUTH_FAILURES_DELAY_MS up to TIDEGATE_AUTH_FAILURES_MAX_DELAY_MS",
+        );
     }
 
     /// Where a rule is broken, blames the first of its settings that the operator gave.

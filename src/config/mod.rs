@@ -1,5 +1,6 @@
 //! What the operator may set. [`Config`] is validated: whoever holds one may trust it.
 
+mod auth;
 mod core;
 mod cpus;
 mod cross;
@@ -12,6 +13,7 @@ mod show;
 mod sockets;
 mod table;
 
+pub use self::auth::{AuthExpiry, AuthMode, JwtAlgorithm, JwtKeys, JwtSettings};
 pub use self::core::Core;
 pub use cpus::Machine;
 pub use parse::{SettingError, is_name};
@@ -43,8 +45,23 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// `TIDEGATE_SERVICE_ID`: this server's name in the audit log and in logs.
     pub service_id: String,
-    /// `TIDEGATE_AUTH`, `TIDEGATE_TOKENS_FILE`: who gets in.
+    /// `TIDEGATE_AUTH`, `TIDEGATE_TOKENS_FILE`, `TIDEGATE_JWT_…`: who gets in.
     pub auth: AuthMode,
+    /// `TIDEGATE_JWT_LEEWAY_S`: by how much clocks may differ from that of whoever issues tokens.
+    pub jwt_leeway: Duration,
+    /// `TIDEGATE_AUTH_EXPIRY`: what becomes of a connection whose token has expired.
+    pub auth_expiry: AuthExpiry,
+    /// `TIDEGATE_AUTH_EXPIRY_GRACE_MS`: how long it is served after it was told so.
+    pub auth_expiry_grace: Duration,
+    /// `TIDEGATE_AUTH_FAILURES_FREE`: failed logins of one source that are answered at once.
+    pub auth_failures_free: u32,
+    /// `TIDEGATE_AUTH_FAILURES_DELAY_MS`: by how much the next answer is put off; 0: not at all.
+    pub auth_failures_delay: Duration,
+    /// `TIDEGATE_AUTH_FAILURES_MAX_DELAY_MS`: the longest such delay; one failure is forgotten in it.
+    pub auth_failures_max_delay: Duration,
+    /// `TIDEGATE_AUTH_FAILURES_REFUSE`: failed logins of one source from which on its tokens are not
+    /// checked; 0: they always are.
+    pub auth_failures_refuse: u32,
     /// `TIDEGATE_INSECURE=yes`: `none` may listen on other than loopback addresses.
     pub insecure: bool,
     /// `TIDEGATE_AUTH_TIMEOUT_MS`: time from accept to AUTH.
@@ -138,40 +155,6 @@ impl LogFormat {
 /// How generated tokens begin, so that one that leaked can be recognised for what it is.
 pub const TOKEN_PREFIX: &str = "tg_";
 
-/// Who gets in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthMode {
-    /// Everybody, as one principal. Loopback only, unless [`Config::insecure`].
-    None,
-    /// Bearers of a token whose digest is in this file.
-    Tokens(PathBuf),
-}
-
-impl AuthMode {
-    /// As `TIDEGATE_AUTH` has it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            AuthMode::None => "none",
-            AuthMode::Tokens(_) => "tokens",
-        }
-    }
-
-    /// Takes over the files, where they are files of the same kind.
-    fn take(&mut self, from: &AuthMode) {
-        if std::mem::discriminant(self) == std::mem::discriminant(from) {
-            self.clone_from(from);
-        }
-    }
-
-    /// The file of tokens' digests.
-    pub fn tokens_file(&self) -> Option<&Path> {
-        match self {
-            AuthMode::None => None,
-            AuthMode::Tokens(path) => Some(path),
-        }
-    }
-}
-
 impl Config {
     /// Files, and directories of files, that hold secrets or digests of them: what is read again when
     /// it changes.
@@ -180,7 +163,7 @@ impl Config {
             AdminAuth::File(path) => Some(path.as_path()),
             AdminAuth::None | AdminAuth::Token(_) => None,
         };
-        self.auth.tokens_file().into_iter().chain(admin).map(Path::to_owned).collect()
+        self.auth.files().into_iter().chain(admin).map(Path::to_owned).collect()
     }
 
     /// The CPU that `worker` is pinned to; `None`: it runs anywhere.
@@ -205,6 +188,13 @@ impl Default for Config {
             data_dir: None,
             service_id: "tidegate".to_owned(),
             auth: AuthMode::None,
+            jwt_leeway: Duration::from_secs(60),
+            auth_expiry: AuthExpiry::Close,
+            auth_expiry_grace: Duration::from_secs(10),
+            auth_failures_free: 10,
+            auth_failures_delay: Duration::from_millis(250),
+            auth_failures_max_delay: Duration::from_secs(4),
+            auth_failures_refuse: 100,
             insecure: false,
             auth_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(10),

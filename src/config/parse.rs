@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::cpus::{self, Machine};
 use super::table::{Field, Kind, Setting};
-use super::{AdminAuth, AuthMode, Config, LogFormat, Secret, Steering, is_admin_token};
-use crate::limits::{MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_WORKERS};
+use super::{
+    AdminAuth, AuthExpiry, AuthMode, Config, JwtAlgorithm, JwtKeys, JwtSettings, LogFormat, Secret, Steering,
+    is_admin_token,
+};
+use crate::limits::{MAX_CLAIM_CHARS, MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_WORKERS};
 
 /// A setting that can't be used. Its display is `TIDEGATE_X="abc": expected …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +59,24 @@ pub(super) struct Draft<'m> {
     machine: &'m Machine,
     /// `None`: auto.
     workers: Option<usize>,
-    pub tokens: bool,
+    /// As [`AuthMode::name`] has it.
+    pub auth: &'static str,
     pub tokens_file: Option<PathBuf>,
+    pub jwt: JwtDraft,
     pub admin_token_file: Option<PathBuf>,
     pub admin_token: Option<Secret>,
     /// Where systemd keeps this service's credentials.
     credentials: Option<&'m Path>,
+}
+
+/// The settings of `TIDEGATE_AUTH=jwt` that were given.
+#[derive(Default)]
+pub(super) struct JwtDraft {
+    pub key_file: Option<PathBuf>,
+    pub keys_dir: Option<PathBuf>,
+    pub algorithms: Vec<JwtAlgorithm>,
+    pub audience: Option<String>,
+    pub issuer: Option<String>,
 }
 
 impl<'m> Draft<'m> {
@@ -71,8 +86,9 @@ impl<'m> Draft<'m> {
             config,
             machine,
             workers: None,
-            tokens: false,
+            auth: AuthMode::None.name(),
             tokens_file: None,
+            jwt: JwtDraft::default(),
             admin_token_file: None,
             admin_token: None,
             credentials,
@@ -86,8 +102,11 @@ impl<'m> Draft<'m> {
     }
 
     pub fn finish(self) -> Config {
-        let auth = match self.tokens_file {
-            Some(path) if self.tokens => AuthMode::Tokens(path),
+        let JwtDraft { key_file, keys_dir, algorithms, audience, issuer } = self.jwt;
+        let keys = key_file.map(JwtKeys::File).or(keys_dir.map(JwtKeys::Directory));
+        let auth = match (self.auth, self.tokens_file, keys) {
+            ("tokens", Some(path), _) => AuthMode::Tokens(path),
+            ("jwt", _, Some(keys)) => AuthMode::Jwt(JwtSettings { keys, algorithms, audience, issuer }),
             _ => AuthMode::None,
         };
         let admin_auth = match (self.admin_token_file, self.admin_token) {
@@ -169,12 +188,50 @@ pub(super) fn steering(draft: &mut Draft<'_>, text: &str) -> Result<(), String> 
 }
 
 pub(super) fn auth(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
-    draft.tokens = choice(text, "tokens", "none")?;
+    draft.auth = ["none", "tokens", "jwt"].into_iter().find(|mode| *mode == text).ok_or_else(String::new)?;
     Ok(())
 }
 
 pub(super) fn tokens_file(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
     draft.tokens_file = Some(secret_path(draft, text)?);
+    Ok(())
+}
+
+pub(super) fn jwt_key_file(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.jwt.key_file = Some(secret_path(draft, text)?);
+    Ok(())
+}
+
+pub(super) fn jwt_keys_dir(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.jwt.keys_dir = Some(secret_path(draft, text)?);
+    Ok(())
+}
+
+pub(super) fn jwt_algorithm(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    let mut algorithms = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let algorithm = JwtAlgorithm::parse(name).ok_or_else(String::new)?;
+        if algorithms.contains(&algorithm) {
+            return Err(format!("{name} is listed twice"));
+        }
+        algorithms.push(algorithm);
+    }
+    draft.jwt.algorithms = algorithms;
+    Ok(())
+}
+
+pub(super) fn jwt_audience(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.jwt.audience = Some(claim(text)?);
+    Ok(())
+}
+
+pub(super) fn jwt_issuer(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.jwt.issuer = Some(claim(text)?);
+    Ok(())
+}
+
+pub(super) fn auth_expiry(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.config.auth_expiry = if choice(text, "close", "keep")? { AuthExpiry::Close } else { AuthExpiry::Keep };
     Ok(())
 }
 
@@ -251,6 +308,12 @@ fn number(setting: &Setting, text: &str) -> Result<u64, String> {
 
 fn choice(text: &str, yes: &str, no: &str) -> Result<bool, String> {
     if text == yes || text == no { Ok(text == yes) } else { Err(String::new()) }
+}
+
+/// What a claim of a token is compared with, letter by letter.
+fn claim(text: &str) -> Result<String, String> {
+    let fits = text.chars().count() <= MAX_CLAIM_CHARS && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    if fits { Ok(text.to_owned()) } else { Err(String::new()) }
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

@@ -60,13 +60,13 @@ fn numbers_are_digits_and_nothing_else() {
 
 #[test]
 fn all_errors_are_reported_at_once_and_name_variable_value_and_form() {
-    let errors = parse(&[("TIDEGATE_LISTEN", "nowhere"), ("TIDEGATE_MAX_PAYLOAD", "70000"), ("TIDEGATE_AUTH", "jwt")]);
+    let errors = parse(&[("TIDEGATE_LISTEN", "nowhere"), ("TIDEGATE_MAX_PAYLOAD", "70000"), ("TIDEGATE_AUTH", "jwts")]);
     let lines: Vec<String> = errors.unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
         [
             r#"TIDEGATE_LISTEN="nowhere": expected a comma list of up to 8 addresses such as 127.0.0.1:7400 or [::1]:7400"#,
-            r#"TIDEGATE_AUTH="jwt": expected none or tokens"#,
+            r#"TIDEGATE_AUTH="jwts": expected none, tokens or jwt"#,
             r#"TIDEGATE_MAX_PAYLOAD="70000": expected a number of bytes, 512 to 65535"#,
         ]
     );
@@ -171,6 +171,40 @@ fn the_admin_token_is_in_a_file_or_in_the_environment_and_is_never_shown() {
 }
 
 #[test]
+fn jwt_takes_one_place_of_keys_and_the_algorithms_that_they_are_used_with() {
+    let all = [
+        ("TIDEGATE_AUTH", "jwt"),
+        ("TIDEGATE_JWT_KEYS_DIR", "/keys"),
+        ("TIDEGATE_JWT_ALGORITHM", "ES256, EdDSA"),
+        ("TIDEGATE_JWT_AUDIENCE", "https://gate.example"),
+        ("TIDEGATE_JWT_ISSUER", "issuer"),
+        ("TIDEGATE_JWT_LEEWAY_S", "0"),
+    ];
+    let config = parse(&all).unwrap();
+    let jwt = config.auth.jwt().unwrap();
+    assert_eq!(jwt.keys, JwtKeys::Directory("/keys".into()));
+    assert_eq!(jwt.algorithms, [JwtAlgorithm::Es256, JwtAlgorithm::EdDsa]);
+    assert_eq!((jwt.audience.as_deref(), jwt.issuer.as_deref()), (Some("https://gate.example"), Some("issuer")));
+    assert_eq!(config.jwt_leeway, Duration::ZERO);
+    for setting in SETTINGS.iter().filter(|setting| all.iter().any(|(name, _)| *name == setting.env)) {
+        let given = all.iter().find(|(name, _)| *name == setting.env).unwrap().1.replace(' ', "");
+        assert_eq!(setting.value(&config), given, "{}", setting.env);
+    }
+    let two = error(&[&all[..], &[("TIDEGATE_JWT_KEY_FILE", "/key")]].concat());
+    assert!(two.contains("one of TIDEGATE_JWT_KEY_FILE and TIDEGATE_JWT_KEYS_DIR"), "{two}");
+    assert!(error(&[all[0], all[2]]).contains("one of TIDEGATE_JWT_KEY_FILE and"), "no key at all");
+    assert!(error(&all[..2]).contains("TIDEGATE_JWT_ALGORITHM to be set"));
+    for (name, value) in &all[1..5] {
+        let unused = error(&[(name, value)]);
+        assert!(unused.starts_with(name) && unused.contains("expected TIDEGATE_AUTH=jwt with it"), "{unused}");
+    }
+    for text in ["none", "HS512", "hs256", "HS256,", "RS256,RS256"] {
+        assert!(parse(&[all[0], all[1], ("TIDEGATE_JWT_ALGORITHM", text)]).is_err(), "{text}");
+    }
+    assert!(parse(&[("TIDEGATE_AUTH_EXPIRY", "never")]).is_err());
+}
+
+#[test]
 fn none_listens_beyond_loopback_only_when_told_that_it_is_insecure() {
     for open in ["0.0.0.0:1", "[::]:1", "127.0.0.1:1,192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
         let text = error(&[("TIDEGATE_LISTEN", open)]);
@@ -260,7 +294,7 @@ fn texts() -> impl Strategy<Value = String> {
         any::<u64>().prop_map(|n| n.to_string()),
         "[0-9,-]{0,12}",
         "[0-9.:,\\[\\]]{0,24}",
-        "(auto|off|none|tokens|yes|no|info|/tmp/x)",
+        "(auto|off|none|tokens|jwt|HS256|close|keep|yes|no|info|/tmp/x)",
     ]
 }
 

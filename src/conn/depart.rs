@@ -41,6 +41,16 @@ impl Connection {
         }
     }
 
+    /// The token of a ready connection has expired: [`GoAwayReason::Operator`], and it counts as that.
+    pub fn expire(&mut self, cx: &mut Cx<'_>, departure: Departure<'_>, stage: GoAwayStage) {
+        debug_assert!(departure.reason == GoAwayReason::Operator && self.is_ready());
+        self.flags.set(Flags::EXPIRED, true);
+        match stage {
+            GoAwayStage::Notice => self.notice(cx, departure),
+            GoAwayStage::Final => self.finish(cx, departure),
+        }
+    }
+
     /// Tells a connection that there is no room for it, before anything was read from it.
     pub fn turn_away(&mut self, cx: &mut Cx<'_>, retry_after_ms: u32) {
         cx.stats.connections_refused.add(1);
@@ -117,7 +127,10 @@ impl Connection {
         };
         cx.stats.notices_out.add(1);
         goaway.encode(cx.out);
-        self.because(Cause::of_departure(departure.reason));
+        self.because(match departure.reason {
+            GoAwayReason::Operator if self.flags.has(Flags::EXPIRED) => Cause::Expired,
+            reason => Cause::of_departure(reason),
+        });
         self.leave(cx);
     }
 

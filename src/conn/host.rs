@@ -16,7 +16,7 @@ pub struct AuthRequest<'a> {
 pub enum AuthVerdict {
     /// In: with this session.
     Welcome(Welcome),
-    /// In, but the session has to be asked for elsewhere: [`super::Connection::welcome`] or
+    /// Not known yet, or not to be told yet: [`super::Connection::welcome`] or
     /// [`super::Connection::refuse`] will follow.
     Later,
     /// Out.

@@ -113,6 +113,8 @@ impl Flags {
     const EXTENDED: u8 = 1 << 4;
     /// Told that it reads too slowly; what is left has only the linger time to go out.
     const SLOW: u8 = 1 << 5;
+    /// Its token has expired, and that is why it is to go.
+    const EXPIRED: u8 = 1 << 6;
 
     fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
@@ -248,6 +250,11 @@ impl Connection {
     /// Whether AUTH succeeded and requests are served.
     pub fn is_ready(&self) -> bool {
         self.state == State::Ready
+    }
+
+    /// Whether AUTH has not come yet.
+    pub fn awaits_auth(&self) -> bool {
+        self.state == State::Auth
     }
 
     /// Whether AUTH waits for [`Connection::welcome`] or [`Connection::refuse`].

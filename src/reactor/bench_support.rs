@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use mio::{Poll, Waker};
 
+use super::clock::Clock;
+use super::expiry::Expiries;
 use super::hub::{Hub, SessionRef, caller};
 use super::mailbox::{Inbox, Letter, mailbox};
 use super::pending::Wait;
@@ -65,12 +67,16 @@ impl Worker {
         let ttl_s = config.session_ttl.as_secs() as u32;
         let limits = SessionLimits { sessions: config.core.max_sessions, state, ttl_s };
         let sessions = Sessions::new(0, ids.clone(), limits);
+        let expiries = Expiries::new(config, 0, config.core.max_connections);
+        let max_pending = config.core.max_pending;
         Ok(Worker {
-            hub: Hub::new(0, sessions, ids, vec![mailbox], config.core.max_pending, Arc::clone(&stats)),
+            hub: Hub::new(0, sessions, ids, vec![mailbox], max_pending, Arc::clone(&stats), expiries),
             services: Services {
                 router: Arc::new(router),
                 pool: Pool::start(0, 1)?.sender(),
                 auth: Arc::new(Authenticator::new(config)?),
+                failures: Arc::default(),
+                clock: Clock::default(),
                 cut: CutFlag::default(),
             },
             inbox,
@@ -106,7 +112,8 @@ impl Worker {
     pub fn receive(&mut self, to: &mut Accepted, bytes: &[u8]) -> Action {
         let mut cx = self.wire.cx(self.hub.now);
         let session = &mut to.session;
-        let mut host = Turn { hub: &mut self.hub, services: &self.services, token: to.token, session };
+        let (hub, services, token) = (&mut self.hub, &self.services, to.token);
+        let mut host = Turn { hub, services, token, session, unchecked_ms: None };
         to.conn.handle_input(&mut cx, &mut host, bytes);
         to.conn.flush(&mut cx, &mut Nowhere)
     }

@@ -23,6 +23,11 @@ impl Deadlines {
         Deadlines { at: Vec::with_capacity(slots), ..Deadlines::default() }
     }
 
+    /// Makes room for this many slots, untouched until they are used.
+    pub fn reserve(&mut self, slots: usize) {
+        self.at.reserve_exact(slots.saturating_sub(self.at.len()));
+    }
+
     /// Timers fire at most this often. Milliseconds; they are late by at most this, never early.
     pub fn set_granularity(&mut self, ms: u32) {
         self.granularity_ms = ms;

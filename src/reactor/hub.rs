@@ -8,9 +8,11 @@ use slab::Slab;
 
 use super::about::About;
 use super::access::{Access, Finished};
+use super::expiry::Expiries;
 use super::mailbox::{Letter, Mailbox};
 use super::pending::PendingTable;
 use super::token::ConnToken;
+use crate::auth::Refused;
 use crate::conn::{Millis, Refusal, Welcome};
 use crate::proto::{Command, ErrorCode, SessionId, Trace};
 use crate::session::{Caller, Claim, IdKey, Owner, Principal, Secrets, SessionKey, Sessions};
@@ -112,6 +114,10 @@ pub struct Hub {
     pub failures: Vec<HandlerFailed>,
     /// How long a request waits for the worker that its session lives on. Milliseconds.
     pub hop_timeout_ms: u32,
+    /// Why the AUTH that was just handled was refused, if it was and nobody has been told.
+    pub refused: Option<Refused>,
+    /// When tokens expire.
+    pub expiries: Expiries,
     ids: IdKey,
     secrets: Secrets,
     pub(super) stats: Arc<WorkerStats>,
@@ -130,6 +136,7 @@ impl Hub {
         mailboxes: Vec<Arc<Mailbox>>,
         max_pending: usize,
         stats: Arc<WorkerStats>,
+        expiries: Expiries,
     ) -> Hub {
         Hub {
             worker,
@@ -142,6 +149,8 @@ impl Hub {
             access: Access::default(),
             failures: Vec::new(),
             hop_timeout_ms: 0,
+            refused: None,
+            expiries,
             ids,
             secrets: Secrets::new(|bytes| getrandom::fill(bytes).is_ok()),
             stats,

@@ -126,6 +126,7 @@ impl Reactor {
         self.hub.evicted.clear();
         // Perhaps it was one of these; who asked hears nothing, and says so.
         self.listings.clear();
+        self.hub.refused = None;
         self.look_everywhere();
         self.leaving = self.conns.iter().filter(|(_, slot)| slot.conn.is_leaving()).count();
         let cuts = self.cut_all(Cause::WorkerPanic);

@@ -9,6 +9,7 @@
 //! | `mail`, `mailbox` | what comes from other threads |
 //! | `pending` | requests in flight |
 //! | `deadlines` | all timers of the worker |
+//! | `held`, `expiry` | failed logins, and tokens that expire |
 //! | `transport`, `outq` | the stream under a connection |
 //! | `about`, `access` | whom log lines are about, and a line for a request |
 //! | `live` | what may change while it runs |
@@ -22,8 +23,11 @@ mod about;
 mod access;
 #[doc(hidden)]
 pub mod bench_support;
+mod clock;
 mod deadlines;
+mod expiry;
 mod gate;
+mod held;
 mod hub;
 mod inspect;
 mod leave;
@@ -44,7 +48,9 @@ mod transport;
 mod turn;
 
 pub use access::ACCESS_TARGET;
+pub(crate) use clock::{Clock, WallClock};
 pub use deadlines::Deadlines;
+pub(crate) use expiry::Expiries;
 pub(crate) use hub::Hub;
 pub(crate) use inspect::Back;
 pub use inspect::{ConnectionInfo, Disconnected, ListPart, ListQuery};

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::about::About;
+use super::clock::Clock;
 use super::hub::{HandlerFailed, Hub, SessionPlace, SessionRef, caller};
 use super::mailbox::{Letter, Mailbox, StateOp};
 use super::pending::{PendingTable, Wait};
 use super::token::ConnToken;
-use crate::auth::Authenticator;
+use crate::auth::failures::Failures;
+use crate::auth::{Authenticator, Identity};
 use crate::conn::{AuthRequest, AuthVerdict, Dispatched, Host, Millis, Refusal, Welcome};
 use crate::limits::MAX_TIMER_MS;
 use crate::proto::message::parse_session_put;
@@ -30,6 +32,8 @@ pub struct Services {
     pub(crate) router: Arc<Router>,
     pub(crate) pool: PoolSender,
     pub(crate) auth: Arc<Authenticator>,
+    pub(crate) failures: Arc<Failures>,
+    pub(crate) clock: Clock,
     pub(crate) cut: CutFlag,
 }
 
@@ -49,13 +53,15 @@ pub struct Turn<'a> {
     pub token: ConnToken,
     /// Its session.
     pub session: &'a mut SessionRef,
+    /// If its token is not to be looked at: the milliseconds until it would be.
+    pub unchecked_ms: Option<u32>,
 }
 
 impl Host for Turn<'_> {
     fn authenticate(&mut self, auth: AuthRequest<'_>) -> AuthVerdict {
-        let Some(principal) = self.services.auth.authenticate(auth.token) else {
-            self.hub.stats.auth_failures.add(1);
-            return AuthVerdict::Refused(Refusal { code: ErrorCode::AuthFailed, retry_after_ms: 0 });
+        let principal = match self.identify(auth.token) {
+            Ok(principal) => principal,
+            Err(verdict) => return verdict,
         };
         if let Some(id) = auth.resume
             && let Some(home) = self.hub.home(&id)
@@ -106,6 +112,30 @@ impl Turn<'_> {
     pub(super) fn about(&self) -> About {
         let caller = caller(&self.hub.sessions, &self.hub.remotes, *self.session);
         About::new(self.hub.worker, self.token, caller)
+    }
+
+    /// Whose token this is. The error is what becomes of AUTH.
+    fn identify(&mut self, token: &[u8]) -> Result<Principal, AuthVerdict> {
+        let (stats, services) = (&self.hub.stats, self.services);
+        if let Some(retry_after_ms) = self.unchecked_ms {
+            stats.auth_refused_unchecked.add(1);
+            return Err(AuthVerdict::Refused(Refusal { code: ErrorCode::RateLimited, retry_after_ms }));
+        }
+        match services.auth.authenticate(token, || services.clock.wall()) {
+            Ok(Identity { principal, expires }) => {
+                if let Some(until) = expires {
+                    let (slot, now) = (self.token.slot as usize, self.hub.now);
+                    self.hub.expiries.set(slot, until, services.clock.wall_ms(), now);
+                }
+                Ok(principal)
+            }
+            Err(why) => {
+                stats.auth_failures.add(1);
+                // Where it came from is not known here: the reactor tells, once this turn is over.
+                self.hub.refused = Some(why);
+                Err(AuthVerdict::Later)
+            }
+        }
     }
 
     fn claim_elsewhere(&mut self, home: u16, id: SessionId, principal: Principal) -> AuthVerdict {

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::deadlines::Deadlines;
 use super::gate::Gate;
+use super::held::Held;
 use super::hub::{Hub, SessionRef};
 use super::inspect::Listing;
 use super::leave::CutConnection;
@@ -66,6 +67,8 @@ pub struct Reactor {
     /// The longest that the poll sleeps, so that an idle worker can be told from one that hangs.
     pulse: Duration,
     /// When the worker's clock began; readers of its last tick have the same.
+    /// Failed logins whose answer is put off.
+    pub(super) held: Held,
     started: Instant,
     /// When there was last something to do, on the clock of `started`.
     worked: Duration,
@@ -185,6 +188,7 @@ impl Reactor {
             steps: StepClock::new(started.elapsed()),
             pulse: Duration::from_millis(WORKER_PULSE_MS),
             started,
+            held: Held::new(config, worker),
             worked: Duration::ZERO,
             mail_left: false,
             signalled: false,
@@ -203,6 +207,8 @@ impl Reactor {
         self.deadlines.set_granularity(core.timer_granularity_ms);
         self.hub.pending.set_granularity(core.timer_granularity_ms);
         self.pulse = Duration::from_millis(WORKER_PULSE_MS).min(config.health_limit / 4);
+        self.held.tune(config, worker);
+        self.hub.expiries.tune(config, worker);
         self.hub.hop_timeout_ms = self.wire.rules.session_hop_timeout_ms;
         self.hub.access.set_rate(config.access_log_rate, self.hub.stats.accepted.get());
         self.pace = Pace {
@@ -339,6 +345,7 @@ impl Reactor {
         let until = |at: Millis| Duration::from_millis(u64::from(at.since(now)));
         let sessions = self.hub.sessions.next_end().map(|s| Duration::from_secs(u64::from(s)).saturating_sub(elapsed));
         let outbox = (!self.hub.outbox.is_empty()).then_some(Duration::from_millis(1));
+        let logins = [self.held.next(), self.hub.expiries.next()];
         let timers = [self.deadlines.next(), self.hub.pending.next_deadline(), self.gate.paused_until()];
         let outside = wake_at.map(|at| at.saturating_duration_since(self.started + elapsed));
         if outside == Some(Duration::ZERO) {
@@ -346,6 +353,7 @@ impl Reactor {
         }
         timers
             .into_iter()
+            .chain(logins)
             .flatten()
             .map(until)
             .chain(sessions)
@@ -367,6 +375,8 @@ impl Reactor {
             }
         }
         self.expire_pending();
+        self.answer_held();
+        self.expire_tokens();
         self.flush_dirty();
         let expired = self.hub.sessions.sweep(self.hub.now_s, SWEEP_PER_TICK);
         self.wire.stats.sessions_expired.add(expired as u64);

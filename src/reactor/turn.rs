@@ -4,6 +4,7 @@ use slab::Slab;
 
 use super::about::about;
 use super::access;
+use super::held::unchecked_for;
 use super::hub::HandlerFailed;
 use super::serve::Turn;
 use super::tick::{Reactor, Slot};
@@ -35,9 +36,11 @@ impl Reactor {
             return;
         };
         let before = Standing::of(&slot.conn);
+        let unchecked_ms = unchecked_for(&self.services, &self.held, slot);
         self.steps.lap(Step::Other);
         let mut cx = self.wire.cx(now);
-        let mut host = Turn { hub: &mut self.hub, services: &self.services, token, session: &mut slot.session };
+        let session = &mut slot.session;
+        let mut host = Turn { hub: &mut self.hub, services: &self.services, token, session, unchecked_ms };
         let mut budget = self.pace.read_budget;
         let mut settled = false;
         let action = loop {
@@ -90,7 +93,11 @@ impl Reactor {
         if self.hub.has_notes() {
             self.tell_notes(token);
         }
+        let refused = self.hub.refused.take();
         self.finish_step(token, action, before, settled);
+        if let Some(why) = refused {
+            self.refuse_auth(token, why);
+        }
     }
 
     /// Logs what a connection's turn has left to be logged.
@@ -134,7 +141,7 @@ impl Reactor {
 
     /// Something is due on a connection.
     pub(super) fn handle_timeout(&mut self, token: ConnToken) {
-        if !self.keep_delivering(token) {
+        if !self.answer_in_time(token) && !self.keep_delivering(token) {
             self.step(token, |conn, cx| conn.handle_timeout(cx));
         }
         let Some(slot) = find(&mut self.conns, token) else { return };
@@ -225,6 +232,8 @@ impl Reactor {
         about!(Debug, self.about(token, &slot), None, cause = cause.name(); "connection closed");
         self.hub.release(slot.session, token);
         self.deadlines.set(token.slot as usize, None);
+        self.hub.expiries.clear(token.slot as usize);
+        self.held.remove(token);
         let stats = &self.wire.stats;
         stats.connections_open.sub(1);
         stats.closed.of(cause).add(1);

@@ -20,9 +20,11 @@ use super::worker::{Report, Worker};
 use super::{AuditLog, Server, Shared};
 use crate::auth::Authenticator;
 use crate::config::{AuthMode, Config, Steering};
-use crate::limits::MAX_WORKERS;
+use crate::limits::{MAX_WORKERS, REFUSAL_SLOTS};
 use crate::proto::Command;
-use crate::reactor::{self, Hub, Inbox, Live, LiveCell, MAX_LISTENERS, Mailbox, Parts, Reactor, Services};
+use crate::reactor::{
+    self, Clock, Expiries, Hub, Inbox, Live, LiveCell, MAX_LISTENERS, Mailbox, Parts, Reactor, Services, WallClock,
+};
 use crate::service::{CutFlag, Handler, Place, Pool, Request, Responder, RouteError, Router};
 use crate::session::{IdKey, SessionLimits, Sessions, StateLimits};
 use crate::stats::WorkerStats;
@@ -52,6 +54,7 @@ pub struct Builder {
     router: Router,
     signals: bool,
     listeners: Vec<TcpListener>,
+    clock: Clock,
     errors: Vec<RouteError>,
     source: Option<Source>,
     hooks: Vec<Hook>,
@@ -103,6 +106,14 @@ impl Builder {
     #[must_use]
     pub fn listeners(mut self, sockets: Vec<TcpListener>) -> Builder {
         self.listeners = sockets;
+        self
+    }
+
+    /// Takes `wall` for the wall clock, for tests of what happens when time has passed.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn wall_clock(mut self, wall: WallClock) -> Builder {
+        self.clock = Clock::new(wall);
         self
     }
 
@@ -169,7 +180,14 @@ impl Builder {
         let system = |what: &'static str| move |e: std::io::Error| StartError::System(format!("{what}: {e}"));
         let pool = Pool::start(config.pool_threads, config.pool_queue).map_err(system("start the blocking pool"))?;
         let cut = CutFlag::default();
-        let services = Services { router: Arc::new(self.router), pool: pool.sender(), auth, cut: cut.clone() };
+        let services = Services {
+            router: Arc::new(self.router),
+            pool: pool.sender(),
+            auth,
+            failures: Arc::default(),
+            clock: self.clock,
+            cut: cut.clone(),
+        };
         let (reports, reports_in) = unbounded();
         let mut assembly = Assembly::new(&config, services.router.routes().len(), self.signals)
             .map_err(system("prepare the workers"))?;
@@ -367,6 +385,7 @@ impl Assembly {
                 self.mailboxes.clone(),
                 core.max_pending,
                 Arc::clone(&self.stats[index]),
+                Expiries::new(config, index, core.max_connections + REFUSAL_SLOTS),
             );
             let live = Arc::clone(live);
             let services = services.clone();

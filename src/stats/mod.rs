@@ -99,7 +99,10 @@ stats! {
     cut: Counter, "Requests that a drain, a second signal or a worker's panic ended without an answer.";
     in_flight: Gauge, "Requests accepted and not yet answered.";
     undelivered: Counter, "Answers whose connection was gone, by the peer's doing, before they could be sent.";
-    auth_failures: Counter, "AUTH refused.";
+    auth_failures: Counter, "AUTH refused because of its token.";
+    auth_slowed: Counter, "Of those, answers that were put off because their source had failed before.";
+    auth_refused_unchecked: Counter, "AUTH refused with its token not looked at, because its source had failed too often.";
+    auth_expired: Counter, "Connections that were told to go because their token had expired.";
     overloaded: Counter, "Requests refused with OVERLOADED.";
     responders_dropped: Counter, "Handlers that dropped their responder without an answer.";
     handler_panics: Counter, "Handlers that panicked.";

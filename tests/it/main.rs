@@ -7,9 +7,12 @@ mod auth;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod drain;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod leaving;
 mod limits;
 mod load;
+mod login;
 mod metrics;
 mod network;
 mod page;

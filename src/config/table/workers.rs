@@ -113,6 +113,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     .live(),
     number(
         GROUP,
+        "TIDEGATE_CORE_AUTH_HELD",
+        "1024",
+        "connections",
+        (0, at::MAX_AUTH_HELD as u64),
+        "Failed logins of one worker whose answer is put off at the same time; more are answered at once.",
+        of_core!(auth_held: usize),
+    )
+    .live(),
+    number(
+        GROUP,
         "TIDEGATE_CORE_MAILBOX",
         "4096",
         "messages",
