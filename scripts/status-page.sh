@@ -26,7 +26,7 @@ CHROMIUM=$chromium PICTURES=$pictures cargo test --quiet --locked --all-features
   --ignored --test-threads 1 page::
 
 # Cargo is content with no test at all.
-for name in rest load notice finish gone door; do
+for name in rest load trouble notice finish gone door; do
   for view in light dark phone phone-dark; do
     [[ -s $pictures/$name-$view.png ]] || {
       echo "status-page.sh: there is no picture $name-$view.png: has a test another name?" >&2

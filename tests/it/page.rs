@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tidegate::config::{AdminAuth, AuthMode, Config, Secret};
-use tidegate::proto::{Command, GoAwayReason, GoAwayStage};
+use tidegate::config::{AdminAuth, AuthMode, Config, Core, Secret};
+use tidegate::proto::{Command, ErrorCode, GoAwayReason, GoAwayStage};
 
 use crate::support::{Browser, Client, Latch, Load, Process, config, start};
 
@@ -30,6 +30,10 @@ fn look_at(browser: &mut Browser, name: &str) {
              node.getBoundingClientRect().right > innerWidth).map((node) => node.textContent).join(', ')",
         );
         assert_eq!(cut_off, "", "{name}, {view}: beyond the window");
+        let tables =
+            "[...document.querySelectorAll('.frame')].filter((frame) => frame.scrollWidth > frame.clientWidth)";
+        let too_wide = browser.value(&format!("{tables}.map((frame) => frame.firstElementChild.id).join(', ')"));
+        assert_eq!(too_wide, "", "{name}, {view}: tables wider than the window");
         grounds.push(browser.value("getComputedStyle(document.body).backgroundColor").to_string());
         if let Some(dir) = std::env::var_os("PICTURES") {
             browser.picture(&PathBuf::from(dir).join(format!("{name}-{view}.png")));
@@ -118,6 +122,29 @@ fn at_rest_and_under_load_the_page_shows_what_the_server_does() {
     look_at(&mut browser, "load");
     assert_quiet(&mut browser, process.admin);
     load.signal(Signal::KILL);
+}
+
+#[test]
+#[ignore = "needs a browser; scripts/status-page.sh runs it"]
+fn what_is_wrong_is_said_first() {
+    let config = Config { admin: Some("127.0.0.1:0".parse().unwrap()), workers: 1, ..config() };
+    let config = Config { core: Core { max_connections: 2, ..config.core.clone() }, ..config };
+    let (server, address) = start(config, |builder| builder);
+    let admin = server.admin_addr().unwrap();
+    let mut browser = Browser::start();
+    browser.look(1280, 900, false);
+    browser.open(&format!("http://{admin}/"));
+    browser.until("document.getElementById('verdict-head')?.textContent === 'Serving'");
+    let _served = [Client::ready(address), Client::ready(address)];
+    let mut refused: Vec<Client> = (0..3).map(|_| Client::connect(address)).collect();
+    refused.iter_mut().for_each(|client| client.expect_end(0, ErrorCode::Overloaded));
+    browser.until("document.getElementById('verdict-head').textContent === 'Serving, but look at this'");
+    browser.until(
+        "document.getElementById('verdict-notes').textContent === '3 connections turned away in the last minute.'",
+    );
+    browser.until("document.getElementById('causes').tBodies[0].innerText.trim() === 'limit (turned away)\\t3\\t3'");
+    look_at(&mut browser, "trouble");
+    assert_quiet(&mut browser, admin);
 }
 
 #[test]

@@ -104,7 +104,7 @@ function drawVerdict({ grade, head, text, notes }) {
 function drawHead(status) {
   put($('name'), status.service_id);
   put($('version'), ` ${status.version}`);
-  put($('where'), `${status.listen.join(', ')}\nup ${long(status.uptime_s)}, process ${status.pid}`);
+  put($('where'), `${status.listen.join(', ')}\nup ${long(status.uptime_s)}`);
   put($('build'), `tidegate ${status.version}, commit ${status.commit}, features ${status.features.join(' ')}.`);
 }
 
@@ -161,7 +161,7 @@ function drawCores({ samples, now }) {
     fillCell(line.share, stats.connections_open / most, n(stats.connections_open));
     fillCell(line.busy, own.busy, percent(own.busy));
     line.busy.firstChild.className = own.busy > 0.9 ? 'bar busy-high' : 'bar';
-    const tick = worker.alive ? brief(worker.last_tick_ms_ago / 1000) : 'not running';
+    const tick = worker.alive ? ago(worker.last_tick_ms_ago / 1000) : 'not running';
     return [
       String(worker.worker), String(worker.cpu ?? '–'), line.share, perSecond(own.rate), line.rate, line.busy,
       n(stats.in_flight), speed(own.in), speed(own.out), perSecond(own.errors), tick,
@@ -235,7 +235,7 @@ function fact(name, text, share) {
 }
 
 function drawProcess({ now }) {
-  const { process, pool, totals, started } = now.status;
+  const { process, pool, totals, started, pid } = now.status;
   const sum = (of) => now.workers.reduce((all, worker) => all + (of(worker) ?? 0), 0);
   const { open_fds: open, max_fds: most } = process;
   if (open !== null) {
@@ -248,6 +248,7 @@ function drawProcess({ now }) {
   fact('sessions', `${n(totals.sessions)}, ${n(totals.sessions_resumed)} resumed`);
   fact('AUTH refused', n(totals.auth_failures));
   fact('connections lost', `${n(totals.connections_lost)}, ${n(totals.connections_reset)} reset`);
+  fact('process', String(pid));
   fact('started', started.replace('T', ' ').replace(/\.\d+Z$/, ' UTC'));
 }
 
@@ -294,7 +295,7 @@ function drawList(list) {
   const found = list.connections;
   $('list').hidden = !found.length;
   rows($('list'), found.map((row) => [
-    row.principal ?? '–', row.peer ?? '–', row.state, row.idle_s < 1 ? `${Math.round(row.idle_s * 1000)} ms` : long(row.idle_s), n(row.in_flight),
+    row.principal ?? '–', row.peer ?? '–', row.state, ago(row.idle_s), n(row.in_flight),
     row.queued_bytes ? bytes(row.queued_bytes) : '0', String(row.worker), row.session ?? '–',
   ]));
   const missing = [

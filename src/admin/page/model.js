@@ -43,6 +43,9 @@ function brief(seconds) {
   return seconds < 100 ? part(seconds, 3) + ' s' : long(seconds);
 }
 
+/// How long ago something was, from seconds.
+const ago = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : long(seconds));
+
 /// A phase's time, from milliseconds.
 const phaseTime = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`);
 

@@ -35,8 +35,9 @@ async function poll() {
   asking = true;
   const begun = performance.now();
   let next = EVERY;
+  let status;
   try {
-    show(await ask('/status'));
+    status = await ask('/status');
   } catch (error) {
     if (error instanceof Refused) return openDoor(error.message);
     next = lose(error);
@@ -45,6 +46,8 @@ async function poll() {
   }
   if (document.hidden) next = Math.max(next, SLOWEST / 2);
   timer = setTimeout(poll, Math.max(next - (performance.now() - begun), EVERY / 4));
+  // Behind all else: what went wrong here is a fault of the page, and is to be seen as one.
+  if (status) show(status);
 }
 
 function show(status) {
@@ -85,8 +88,9 @@ function lose(error) {
 }
 
 function drawAge() {
-  const ago = seen === null ? null : Math.round((performance.now() - seen) / 1000);
-  put($('age'), ago === null ? '' : failures < 2 && ago < 5 ? 'live' : `seen ${long(ago)} ago`);
+  if (seen === null) return;
+  const seconds = (performance.now() - seen) / 1000;
+  put($('age'), failures < 2 && seconds < 5 ? 'live' : `seen ${long(seconds)} ago`);
 }
 
 function openDoor(why) {
@@ -98,7 +102,7 @@ function openDoor(why) {
   }
   $('data').hidden = true;
   door.hidden = false;
-  drawVerdict({ grade: 'waiting', head: 'Who are you?', text: 'This server shows itself to who has its operator\'s token.', notes: [] });
+  drawVerdict({ grade: 'waiting', head: 'Who are you?', text: 'This server shows itself to whoever has its operator\'s token.', notes: [] });
   $('token').focus();
 }
 
