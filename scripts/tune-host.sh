@@ -29,7 +29,7 @@ proc=${PROC:-/proc}
 sys=${SYS:-/sys}
 etc=${ETC:-/etc}
 backlog=${TIDEGATE_BACKLOG:-4096}
-core_max=${TIDEGATE_CORE_MAX_CONNECTIONS:-500000}
+core_max=${TIDEGATE_CORE_MAX_CONNECTIONS:-1000000}
 
 fail() {
   printf 'tune-host.sh: %s\n' "$*" >&2

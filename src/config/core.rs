@@ -43,7 +43,7 @@ pub struct Core {
 impl Default for Core {
     fn default() -> Core {
         Core {
-            max_connections: 500_000,
+            max_connections: 1_000_000,
             max_sessions: 1_000_000,
             max_pending: 65_536,
             read_budget: 256 * 1024,

@@ -143,7 +143,7 @@ mod tests {
         config.cores.insert(1, Core { max_connections: 7, max_sessions: 8, ..Core::default() });
         let plan = Plan::new(1, &config);
         assert_eq!((plan.core_connections, plan.core_sessions), (7, 8));
-        let tables = 2 * (500_256 * 64 + 1_000_000 * 32) + (7 + 256) * 64 + 8 * 32;
+        let tables = 2 * (1_000_256 * 64 + 1_000_000 * 32) + (7 + 256) * 64 + 8 * 32;
         assert_eq!(plan.tables, tables);
     }
 

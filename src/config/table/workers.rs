@@ -57,7 +57,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     number(
         GROUP,
         "TIDEGATE_CORE_MAX_CONNECTIONS",
-        "500000",
+        "1000000",
         "connections",
         (1, at::MAX_CORE_CONNECTIONS as u64),
         "Connections of one worker; more are refused.",
