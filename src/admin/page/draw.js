@@ -129,7 +129,8 @@ function drawTiles({ samples, now }) {
   put($('busy-sub'), now.cpu === null ? '' : `process ${percent(now.cpu)} of a CPU`);
   spark($('busy-line'), samples.map(busiest), 1);
   put($('memory'), now.rss === null ? '–' : bytes(now.rss));
-  const each = now.connections >= 100 && now.rss !== null;
+  // Below, what is there without any connection is most of it.
+  const each = now.connections >= 50_000 && now.rss !== null;
   put($('memory-sub'), each ? `${bytes(now.rss / now.connections)} a connection` : 'resident');
   spark($('memory-line'), samples.map((sample) => sample.rss));
 }
