@@ -11,5 +11,6 @@ mod calls;
 mod endings;
 mod moves;
 mod simulated;
+mod tokens;
 
 const APP: Command = Command(0x20);
