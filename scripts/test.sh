@@ -54,6 +54,9 @@ done
 say "$DRAINS drains under load"
 scripts/drain.sh "$DRAINS"
 
+say "a real Prometheus, its alerts and the dashboard's queries"
+scripts/prometheus.sh
+
 say "a load test, and its report in a real browser"
 SECONDS_EACH=2 STORM=2000 CONNECTIONS=200 MOST=5000 scripts/load.sh
 scripts/page.sh

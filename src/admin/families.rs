@@ -144,6 +144,9 @@ fn time(workers: &Workers, overview: &Overview) -> Vec<Family> {
     let help = "Where a worker's time goes. Waiting (poll) is exact, and 1 - its rate is how busy the core is; the other \
                 steps have their shares from one tick in 64 and from whatever is slow.";
     let mut steps = Family::counter("tidegate_worker_step", help).unit(Unit::Seconds);
+    let help =
+        "How long a tick worked: so long whatever came meanwhile waited. A handler that blocks in place is in here.";
+    let mut ticks = Family::histogram("tidegate_tick", help).unit(Unit::Seconds);
     let help = "CPU time of a worker's thread, as of a second ago at most.";
     let mut cpu = Family::counter("tidegate_worker_cpu", help).unit(Unit::Seconds);
     for (index, worker) in workers.iter().enumerate() {
@@ -152,6 +155,7 @@ fn time(workers: &Workers, overview: &Overview) -> Vec<Family> {
             labels.push(("step", step.name().to_owned()));
             steps = steps.with(labels, Value::Real(seconds(worker.steps_ns.of(*step).get())));
         }
+        ticks = ticks.with(of_worker(index), Value::Times(worker.ticks_took.read()));
         cpu = cpu.with(of_worker(index), Value::Real(seconds(worker.cpu_ns.get())));
     }
     let help = "1 while a thread runs the worker: not after its drain, nor between a panic and its return.";
@@ -162,7 +166,7 @@ fn time(workers: &Workers, overview: &Overview) -> Vec<Family> {
         up = up.with(of_worker(index), flag(worker.alive));
         age = age.with(of_worker(index), Value::Real(worker.last_tick.as_secs_f64()));
     }
-    vec![steps, cpu, up, age]
+    vec![steps, ticks, cpu, up, age]
 }
 
 fn drain(workers: &Workers, overview: &Overview) -> Vec<Family> {

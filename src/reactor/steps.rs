@@ -48,7 +48,9 @@ impl StepClock {
     /// The worker goes to its poll.
     pub fn rest(&mut self, now: Duration, stats: &WorkerStats) {
         let now = nanos(now);
-        self.unshared += now.saturating_sub(self.turned);
+        let worked = now.saturating_sub(self.turned);
+        stats.ticks_took.observe_ns(worked);
+        self.unshared += worked;
         self.turned = now;
         if self.lap.is_some() {
             self.lap(Step::Other);
@@ -143,6 +145,8 @@ mod tests {
         let told = told(&stats);
         assert_eq!(Step::ALL[0], Step::Poll);
         assert_eq!(told[0], 3_000, "exactly what was waited");
+        let took = stats.ticks_took.read();
+        assert_eq!((took.count(), took.sum_ns), (1_001, 7_001_000_000), "and each tick that worked");
         let working: u64 = told[1..].iter().sum();
         assert!((6_900..=7_001).contains(&working), "all but what the next close look shares out: {working}");
         assert_eq!((told[2], told[3]), (0, 0), "nothing was handled or flushed");

@@ -47,7 +47,11 @@ pub struct Latency {
 impl Histogram {
     /// Counts one duration. A bucket's bound belongs to it.
     pub fn observe(&self, took: Duration) {
-        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.observe_ns(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The same in nanoseconds.
+    pub fn observe_ns(&self, ns: u64) {
         self.counts[BOUNDS_NS.partition_point(|bound| *bound < ns)].add(1);
         self.sum_ns.add(ns);
     }

@@ -56,6 +56,8 @@ macro_rules! stats {
             pub closed: Family<Cause, { <Cause as Label>::ALL.len() }>,
             /// Where the worker's time went. Nanoseconds.
             pub steps_ns: Family<Step, { <Step as Label>::ALL.len() }>,
+            /// How long each tick worked, from the poll's return to the next poll.
+            pub ticks_took: Histogram,
             /// CPU time of the worker's thread, taken about once a second. Nanoseconds.
             pub cpu_ns: Counter,
             /// From dispatch to answer, for each of the router's handlers in the order of their routes.
