@@ -19,6 +19,13 @@ if ! command -v c++ > /dev/null; then
   apt-get install -y -qq g++
 fi
 
+# Socket activation is tested with systemd's own tool.
+if [ "$(uname -s)" = Linux ] && ! command -v systemd-socket-activate > /dev/null; then
+  say "installing systemd-socket-activate"
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends systemd
+fi
+
 # cargo-fuzz, prebuilt where Python is at hand, else built; kept in target/tools.
 fuzzer() {
   local tools=$PWD/target/tools

@@ -63,3 +63,20 @@ fn a_shell_or_a_command_that_there_is_not_exits_with_2() {
         assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{wrong:?}: {output:?}");
     }
 }
+
+#[test]
+fn the_example_of_an_environment_file_is_taken_as_it_stands() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/deploy/tidegate.env");
+    let mut command = Process::command();
+    command.args(["serve", "--env-file", file, "--print-config"]).env("CREDENTIALS_DIRECTORY", "/run/credentials/x");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let table = stdout(&output);
+    let given = std::fs::read_to_string(file).unwrap();
+    for line in given.lines().filter(|line| line.starts_with("TIDEGATE_")) {
+        let (name, value) = line.split_once('=').unwrap();
+        let shown = table.lines().find(|row| row.split_whitespace().next() == Some(name)).unwrap();
+        let value = value.replace("credential:", "/run/credentials/x/");
+        assert!(shown.contains(&value) && shown.contains("tidegate.env"), "{line}: {shown}");
+    }
+}
