@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::Poll;
 
+use super::about::about;
 use super::hub::SessionRef;
 use super::listener::{Accepted, Listener};
 use super::tick::{Reactor, Slot};
@@ -127,6 +128,9 @@ impl Reactor {
         let conn = Connection::new(now);
         entry.insert(Slot { transport, conn, generation: token.generation, session: SessionRef::NONE, hup: false });
         self.wire.stats.connections_open.add(1);
+        if log::log_enabled!(log::Level::Debug) || full {
+            self.tell_admitted(token, full);
+        }
         if full {
             self.step(token, |conn, cx| conn.turn_away(cx, 1_000));
         } else {
@@ -134,10 +138,21 @@ impl Reactor {
         }
     }
 
+    #[cold]
+    fn tell_admitted(&self, token: ConnToken, full: bool) {
+        let about = self.about(token, &self.conns[token.slot as usize]);
+        if full {
+            about!(Warn, about, None, connections = self.gate.max_connections;
+                "a connection is turned away: this core has all that it may have, see TIDEGATE_CORE_MAX_CONNECTIONS");
+        } else {
+            about!(Debug, about, None; "connection accepted");
+        }
+    }
+
     fn pause_accepting(&mut self, why: &str) {
         log::warn!(
-            "worker {}: accepting pauses for {ACCEPT_PAUSE_MS} ms: {why}; connections wait in the backlog",
-            self.hub.worker
+            worker = self.hub.worker, connections = self.conns.len();
+            "accepting pauses for {ACCEPT_PAUSE_MS} ms: {why}; connections wait in the backlog"
         );
         self.wire.stats.accept_pauses.add(1);
         self.gate.paused_until = Some(self.now().plus(ACCEPT_PAUSE_MS));
@@ -183,7 +198,7 @@ impl Reactor {
         for (mut listener, _) in self.gate.listeners.drain(..) {
             // A socket that somebody else has open as well stays in the poll when we close ours.
             if let Err(error) = listener.deregister(self.poll.registry()) {
-                log::debug!("worker {}: a closing listener stays in the poll: {error}", self.hub.worker);
+                log::debug!(worker = self.hub.worker; "a closing listener stays in the poll: {error}");
             }
         }
         self.gate.paused_until = None;

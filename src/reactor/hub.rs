@@ -202,7 +202,10 @@ impl Hub {
     /// A fresh session for an authenticated connection.
     pub fn open_session(&mut self, principal: &str, token: ConnToken) -> Result<(SessionRef, Welcome), Refusal> {
         let Some(secret) = self.secrets.draw() else {
-            log::error!("the operating system gives no random bytes: no session can be created");
+            log::error!(
+                worker = self.worker, principal = principal;
+                "the operating system gives no random bytes: no session can be created, clients are told UNAVAILABLE"
+            );
             return Err(Refusal { code: ErrorCode::Unavailable, retry_after_ms: 1_000 });
         };
         let owner = self.owner(token);

@@ -98,7 +98,7 @@ impl<T> Back<T> {
         if let Some(waker) = &self.waker
             && let Err(error) = waker.wake()
         {
-            log::warn!("worker {worker}: who asked for an answer can't be woken: {error}");
+            log::warn!(worker = worker; "who asked for an answer can't be woken: {error}");
         }
     }
 }

@@ -90,7 +90,7 @@ mod system {
         if let Some(cpu) = cpu
             && let Err(error) = socket.set_cpu_affinity(cpu)
         {
-            log::warn!("connections can't be steered to CPU {cpu}: {error}; they land on any worker");
+            log::warn!(cpu = cpu; "connections can't be steered to CPU {cpu}: {error}; they land on any worker");
         }
         Ok(())
     }

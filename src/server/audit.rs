@@ -311,7 +311,7 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 fn sync_parent(dir: &Path) {
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = sync_dir(parent) {
-        log::debug!("cannot sync {}: {error}", parent.display());
+        log::debug!(file:% = parent.display(); "cannot sync {}: {error}", parent.display());
     }
 }
 

@@ -11,6 +11,7 @@ use super::Shared;
 use super::worker::Report;
 use crate::proto::SessionId;
 use crate::reactor::{Back, ConnectionInfo, Disconnected, Letter, ListPart, ListQuery};
+use crate::session::log_name;
 
 /// A question to one or all workers, and what they have answered so far. Dropped, it is withdrawn.
 #[derive(Debug)]
@@ -138,9 +139,13 @@ impl Shared {
     pub(crate) fn record_disconnect(&self, worker: u16, gone: &Disconnected, by: &str) {
         let info = &gone.info;
         log::info!(
-            "{} was disconnected by {by}: principal {}, worker {worker}",
-            info.peer.map_or("a connection".to_owned(), |peer| peer.to_string()),
-            info.principal.as_deref().unwrap_or("unknown")
+            worker = worker,
+            connection = info.connection,
+            session = info.session.map(|id| log_name(&id)).as_deref(),
+            principal = info.principal.as_deref(),
+            peer = info.peer.as_ref().map(log::kv::Value::from_display),
+            by = by;
+            "a connection was disconnected by {by}"
         );
         // The supervisor has ended, and with it the server.
         let _ = self.reports.send(Report::Disconnected(worker, Box::new(gone.clone()), by.to_owned()));

@@ -191,7 +191,7 @@ impl Server {
         if let Some(mailbox) = self.shared.mailboxes.get(index)
             && mailbox.send(Letter::Panic).is_err()
         {
-            log::error!("the mailbox of worker {index} is full");
+            log::error!(worker = index; "the mailbox of worker {index} is full");
         }
     }
 }

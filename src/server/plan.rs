@@ -104,7 +104,12 @@ impl Drain {
         });
         if first {
             let left = plan.cut_at - plan.begun;
-            log::info!("drain begins ({}): what is left after {} ms is cut", plan.reason, left.as_millis());
+            log::info!(
+                reason = plan.reason.as_str();
+                "drain begins ({}): what is left after {} ms is cut",
+                plan.reason,
+                left.as_millis()
+            );
             self.began.notify();
             self.wake_all();
         }

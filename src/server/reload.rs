@@ -138,18 +138,20 @@ impl Told {
 /// To the log and to the audit log.
 fn tell(audit: &AuditLog, reason: &str, told: Told) {
     for error in &told.errors {
-        log::error!("reload ({reason}): {error}; everything stays as it was");
+        log::error!(reason = reason; "reload ({reason}): {error}; everything stays as it was");
     }
     for Change { setting, from, to } in &told.changed {
-        log::info!("reload ({reason}): {setting} is {to:?} now, it was {from:?}");
+        log::info!(reason = reason, setting = setting.as_str(); "reload ({reason}): {setting} is {to:?} now, it was {from:?}");
     }
     for Change { setting, from, to } in &told.waiting {
-        log::warn!("reload ({reason}): {setting}={to:?} waits for a restart, {from:?} stays in effect");
+        log::warn!(reason = reason, setting = setting.as_str(); "reload ({reason}): {setting}={to:?} waits for a restart, {from:?} stays in effect");
     }
     if told.errors.is_empty() {
-        told.files.iter().for_each(|path| log::info!("reload ({reason}): {} is read anew", path.display()));
+        for path in &told.files {
+            log::info!(reason = reason, file:% = path.display(); "reload ({reason}): {} is read anew", path.display());
+        }
         let (changed, waiting) = (told.changed.len(), told.waiting.len());
-        log::info!("reload ({reason}) done: {changed} settings changed, {waiting} wait for a restart");
+        log::info!(reason = reason; "reload ({reason}) done: {changed} settings changed, {waiting} wait for a restart");
     }
     let event_type = if told.errors.is_empty() { "reload" } else { "reload_refused" };
     if let Err(error) = audit.record(event_type, reason, &told) {

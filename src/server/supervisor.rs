@@ -90,7 +90,7 @@ impl Supervisor {
 
     fn reload(&mut self, reason: &str) {
         if self.drain.plan().is_some() {
-            return log::warn!("reload ({reason}): not in a drain; everything stays as it was");
+            return log::warn!(reason = reason; "reload ({reason}): not in a drain; everything stays as it was");
         }
         self.systemd.reloading();
         self.reloader.reload(reason, &self.audit);
@@ -123,15 +123,15 @@ impl Supervisor {
         if let Some(thread) = self.threads[index].take()
             && thread.join().is_err()
         {
-            log::error!("worker {index} panicked after its last report; its counts are right");
+            log::error!(worker = index; "worker {index} panicked after its last report; its counts are right");
         }
     }
 
     fn handle_death(&mut self, mut worker: Box<Worker>, why: &str) {
         let index = worker.index;
-        log::error!("worker {index} died: {why}; its connections are lost, its core is served again");
+        log::error!(worker = index, panic = why; "worker {index} died: {why}; its connections are lost, its core is served again");
         if let Err(error) = self.audit.worker_panic(index, why) {
-            log::error!("{error}");
+            log::error!(worker = index; "{error}");
         }
         if let Some(thread) = self.threads[index].take() {
             // It has sent its last report; what it panicked with is in there.
@@ -140,7 +140,7 @@ impl Supervisor {
         match catch_unwind(AssertUnwindSafe(|| worker.reactor.recover())) {
             Ok(cuts) => self.lost.extend(cuts.into_iter().map(|cut| (index, cut))),
             Err(_) => {
-                log::error!("worker {index} can't be recovered and is not started again; restart the server");
+                log::error!(worker = index; "worker {index} can't be recovered and is not started again; restart the server");
                 return self.shared.worker_is_lost(index);
             }
         }
@@ -158,7 +158,12 @@ impl Supervisor {
             return self.start(worker);
         }
         let rest = Duration::from_millis(50 << worker.deaths.min(10)).min(LONGEST_REST);
-        log::error!("worker {index} has died {} times lately: it rests for {} ms", worker.deaths, rest.as_millis());
+        log::error!(
+            worker = index, deaths = worker.deaths;
+            "worker {index} has died {} times lately: it rests for {} ms",
+            worker.deaths,
+            rest.as_millis()
+        );
         self.resting.push((Instant::now() + rest, worker));
     }
 
@@ -176,7 +181,7 @@ impl Supervisor {
         match worker.spawn() {
             Ok(thread) => self.threads[index] = Some(thread),
             Err(error) => {
-                log::error!("worker {index} can't be started again: {error}; restart the server");
+                log::error!(worker = index; "worker {index} can't be started again: {error}; restart the server");
                 self.shared.worker_is_lost(index);
             }
         }
@@ -188,13 +193,13 @@ impl Supervisor {
         let begun = plan.as_ref().map_or_else(Instant::now, |plan| plan.begun);
         let missing: Vec<usize> = (0..self.drained.len()).filter(|i| self.drained[*i].is_none()).collect();
         for index in &missing {
-            log::error!("worker {index} did not come to the end of the drain: it hangs in a handler, or is lost");
+            log::error!(worker = index; "worker {index} did not come to the end of the drain: it hangs in a handler, or is lost");
         }
         // Handlers that still run are told to stop; nobody waits for their answers any more.
         self.drain.raise_cut();
         let busy = self.pool.join(Instant::now() + Duration::from_millis(WORKER_GRACE_MS));
         if busy > 0 {
-            log::error!("{busy} handlers of the blocking pool did not stop: their threads are left behind");
+            log::error!(busy = busy; "{busy} handlers of the blocking pool did not stop: their threads are left behind");
         }
         let persist_from = Instant::now();
         for report in self.reports.try_iter() {

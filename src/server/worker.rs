@@ -107,15 +107,17 @@ impl Worker {
         let mut set = rustix::thread::CpuSet::new();
         set.set(cpu);
         match rustix::thread::sched_setaffinity(None, &set) {
-            Ok(()) => log::debug!("worker {}: pinned to CPU {cpu}", self.index),
-            Err(error) => log::warn!("worker {}: not pinned to CPU {cpu}: {error}; it runs anywhere", self.index),
+            Ok(()) => log::debug!(worker = self.index, cpu = cpu; "pinned to CPU {cpu}"),
+            Err(error) => {
+                log::warn!(worker = self.index, cpu = cpu; "not pinned to CPU {cpu}: {error}; it runs anywhere")
+            }
         }
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
     fn pin(&self) {
         if let Some(cpu) = self.cpu {
-            log::debug!("worker {}: not pinned to CPU {cpu}: this system offers no such call", self.index);
+            log::debug!(worker = self.index, cpu = cpu; "not pinned to CPU {cpu}: this system offers no such call");
         }
     }
 }

@@ -86,6 +86,7 @@ impl ReplyTo {
             return Ok(());
         }
         log::error!(
+            cmd:% = self.cmd, seq = self.seq, bytes = payload.len();
             "a reply to {} of {} bytes does not fit a frame: the request gets INTERNAL",
             self.cmd,
             payload.len()

@@ -187,13 +187,13 @@ impl Manager {
         }
         if self.current == Some(id) {
             self.current = None;
-            log::debug!("connection lost: {why}");
+            log::debug!(peer:% = self.targets.current(); "connection lost: {why}");
             self.set_trouble(format!("the connection was lost: {why}"));
         }
     }
 
     fn dial_failed(&mut self, error: ClientError, at_least: Duration, now: Instant) {
-        log::debug!("no connection to {}: {error}", self.targets.current());
+        log::debug!(peer:% = self.targets.current(); "no connection to {}: {error}", self.targets.current());
         self.targets.handle_failure();
         let delay = self.backoff.next_delay();
         // What the server asks for is not shortened, and not kept to the millisecond by everybody.

@@ -32,6 +32,7 @@ impl Manager {
             return;
         }
         log::debug!(
+            peer:% = self.targets.current();
             "connected to {}, session {}",
             self.targets.current(),
             if ready.resumed { "resumed" } else { "new" }
@@ -83,7 +84,7 @@ impl Manager {
         if self.current != Some(id) {
             return;
         }
-        log::debug!("the server is going away ({:?}); moving in {} ms", goaway.reason, goaway.reconnect_after_ms);
+        log::debug!(peer:% = self.targets.current(); "the server is going away ({:?}); moving in {} ms", goaway.reason, goaway.reconnect_after_ms);
         self.judge_backoff(id, now);
         self.targets.prefer(goaway.addresses, &mut self.backoff);
         if self.dial == Dial::Idle {
