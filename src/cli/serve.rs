@@ -151,11 +151,10 @@ fn run_server(config: Config, listeners: Vec<TcpListener>, sources: Sources, log
     let builder = builder.reload_from(move || sources.config());
     let server = match builder.on_reload(logging::reload).start() {
         Ok(server) => server,
-        Err(error @ StartError::Config(_)) => {
-            super::complain(&error);
-            return ExitCode::from(super::USAGE);
+        Err(error) => {
+            complain(logs, &error);
+            return ExitCode::from(if matches!(error, StartError::Config(_)) { super::USAGE } else { super::FAILED });
         }
-        Err(error) => return super::failed(&error),
     };
     announce(&server, &auth, kept);
     let ended = server.wait();
@@ -163,6 +162,18 @@ fn run_server(config: Config, listeners: Vec<TcpListener>, sources: Sources, log
     logs.map(Logging::flush);
     say(format_args!("\n{}", ended.ledger));
     ExitCode::from(ended.exit_code())
+}
+
+/// Why it does not start: behind what was logged until then, and as a log line where those are for a machine.
+fn complain(logs: Option<&Logging>, error: &StartError) {
+    match logs {
+        Some(logs) if logs.are_json() && log::log_enabled!(log::Level::Error) => log::error!("{error}"),
+        Some(logs) => {
+            logs.flush();
+            super::complain(error);
+        }
+        None => super::complain(error),
+    }
 }
 
 /// The sockets that systemd, or whoever speaks its protocol, has opened for this process (sd_listen_fds(3)).

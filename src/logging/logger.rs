@@ -41,6 +41,11 @@ impl Logger {
         self.flood.set(config.log_burst, config.log_interval);
     }
 
+    /// Whether lines are JSON.
+    pub fn is_json(&self) -> bool {
+        self.look.json
+    }
+
     /// The most verbose level that anything is logged at.
     pub fn level(&self) -> LevelFilter {
         self.inner().filter()

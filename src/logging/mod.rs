@@ -107,6 +107,11 @@ impl Logging {
         logger.tell_all_counts();
         logger.flush(Duration::from_millis(LOG_FLUSH_MS))
     }
+
+    /// Whether lines are JSON.
+    pub fn are_json(&self) -> bool {
+        LOGGER.get().is_some_and(Logger::is_json)
+    }
 }
 
 impl Drop for Logging {

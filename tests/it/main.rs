@@ -4,6 +4,7 @@
 mod activation;
 mod admin;
 mod auth;
+mod complaints;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod drain;
@@ -13,6 +14,7 @@ mod leaving;
 mod limits;
 mod load;
 mod login;
+mod logs;
 mod metrics;
 mod network;
 mod page;
@@ -24,6 +26,7 @@ mod service;
 mod services;
 mod sessions;
 mod settings;
+mod shipping;
 mod sim;
 mod support;
 #[cfg(target_os = "linux")]

@@ -21,7 +21,7 @@ pub use load::{Load, Peer, fake, metric};
 #[cfg(target_os = "linux")]
 pub use made_up::MadeUp;
 pub use openmetrics::Metrics;
-pub use process::{Process, audit};
+pub use process::{Exit, Process, audit};
 pub use server::{config, on_worker, start, sum};
 
 /// How long anything may take before it counts as hung.
