@@ -43,6 +43,7 @@ pub(super) struct Finished {
     chosen: Box<Chosen>,
     outcome: Outcome,
     bytes_out: usize,
+    duration_us: u64,
 }
 
 /// What an access line says of a request's end.
@@ -141,8 +142,8 @@ impl Access {
 
     /// Logs a chosen request, when so many were accepted. `now` is whom it is about by now, where that is known.
     pub(super) fn log(&mut self, finished: Finished, now: Option<About>, accepted: u64) {
-        let Finished { chosen, outcome, bytes_out } = finished;
-        let Chosen { request, begun, about: then } = *chosen;
+        let Finished { chosen, outcome, bytes_out, duration_us } = finished;
+        let Chosen { request, about: then, .. } = *chosen;
         // AUTH comes from nobody and makes somebody of him; BYE the other way round.
         let about = now.unwrap_or_else(|| then.clone());
         let (session, principal) = (about.session.or(then.session), about.principal.or(then.principal));
@@ -150,7 +151,6 @@ impl Access {
         let (trace_id, span_id) = trace_ids(request.trace);
         let (name, code) = (outcome.name(), outcome.code());
         let cmd = request.cmd.to_string();
-        let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         log::info!(
             target: ACCESS_TARGET,
             worker = about.worker,
@@ -176,7 +176,7 @@ impl Access {
     pub(super) fn close(&mut self, worker: u16, accepted: u64) {
         let requests = accepted - std::mem::replace(&mut self.told, accepted);
         if self.is_on() && requests > 0 {
-            log::info!(target: ACCESS_TARGET, worker, requests; "{requests} requests since the last access line");
+            log::info!(target: ACCESS_TARGET, worker, requests; "requests since the last access line: {requests}");
         }
     }
 
@@ -197,7 +197,8 @@ impl Chosen {
 
     /// With what is the end of it.
     pub(super) fn ends(self: Box<Chosen>, outcome: Outcome, bytes_out: usize) -> Finished {
-        Finished { chosen: self, outcome, bytes_out }
+        let duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Finished { chosen: self, outcome, bytes_out, duration_us }
     }
 }
 
