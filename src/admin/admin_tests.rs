@@ -19,6 +19,7 @@ struct Fake {
     not_ready: Mutex<Option<String>>,
     sick: Mutex<Option<String>>,
     drains: AtomicUsize,
+    reloads: AtomicUsize,
     workers: Vec<Arc<WorkerStats>>,
     panics: bool,
     token: Option<&'static str>,
@@ -38,6 +39,10 @@ impl Control for Fake {
         assert!(!self.panics, "a control that panics");
         self.sick.lock().unwrap().clone().map_or(Ok(()), Err)
     }
+    fn reload(&self) {
+        self.reloads.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn drain(&self) {
         self.drains.fetch_add(1, Ordering::SeqCst);
     }
@@ -174,6 +179,16 @@ fn a_drain_is_begun_by_a_post_and_by_nothing_else() {
     assert!(reply.body.starts_with("draining: "), "{}", reply.body);
     let with_a_body = admin.ask("POST", "/drain", "Content-Length: 0\r\n");
     assert_eq!((with_a_body.status, admin.fake.drains.load(Ordering::SeqCst)), (202, 2));
+}
+
+#[test]
+fn a_reload_is_asked_for_by_a_post_and_not_by_a_web_page() {
+    let admin = run(Fake::default());
+    assert_eq!(admin.ask("GET", "/reload", "").status, 405);
+    assert_eq!(admin.ask("POST", "/reload", "Origin: http://127.0.0.1\r\n").status, 403);
+    assert_eq!(admin.fake.reloads.load(Ordering::SeqCst), 0);
+    assert_eq!(admin.ask("POST", "/reload", "").status, 202);
+    assert_eq!(admin.fake.reloads.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | `GET /status` | everything on one page of JSON: [`status::Status`] |
 //! | `GET /connections?principal=P&limit=N` | a list of connections, of all principals or one, 100 or up to 10,000 |
 //! | `POST /disconnect/SESSION` | 202, and the session's connection gets GOAWAY `operator`; 404: there is none |
+//! | `POST /reload` | 202, and settings, tokens and keys are read again |
 //! | `POST /drain` | 202, and the drain begins |
 //!
 //! Health, readiness and metrics are for everybody who can connect. The rest is for the operator: on a
@@ -49,6 +50,8 @@ pub trait Control: Send + Sync {
     fn ready(&self) -> Result<(), String>;
     /// The process works; otherwise what does not, and is to be cured by a restart.
     fn healthy(&self) -> Result<(), String>;
+    /// Reads settings and secrets again. Returns at once.
+    fn reload(&self);
     /// Begins the drain. Returns at once, and may be called again.
     fn drain(&self);
     /// Every worker's counters, in the workers' order.

@@ -148,7 +148,9 @@ fn the_operators_routes_want_the_token_and_the_probes_do_not() {
         assert_eq!(admin.get(open).status, 200, "{open}");
     }
     let without = run(Fake { bound_to: Some("0.0.0.0:0"), ..Fake::default() });
-    for (method, target) in [("GET", "/"), ("GET", "/status"), ("GET", "/connections"), ("POST", "/drain")] {
+    for (method, target) in
+        [("GET", "/"), ("GET", "/status"), ("GET", "/connections"), ("POST", "/drain"), ("POST", "/reload")]
+    {
         let refused = without.ask(method, target, &right);
         assert_eq!(refused.status, 403);
         assert!(refused.body.contains("TIDEGATE_ADMIN_TOKEN_FILE"), "{}", refused.body);

@@ -93,6 +93,7 @@ enum Route<'a> {
     Connections,
     Disconnect(&'a str),
     Drain,
+    Reload,
 }
 
 impl<'a> Route<'a> {
@@ -105,6 +106,7 @@ impl<'a> Route<'a> {
             "/status" => Route::Status,
             "/connections" => Route::Connections,
             "/drain" => Route::Drain,
+            "/reload" => Route::Reload,
             other => Route::Disconnect(other.strip_prefix("/disconnect/")?),
         })
     }
@@ -114,7 +116,7 @@ impl<'a> Route<'a> {
             Route::Health | Route::Ready | Route::Metrics => Need::Nothing,
             Route::Page => Need::OwnPage,
             Route::Status | Route::Connections => Need::Operator,
-            Route::Disconnect(_) | Route::Drain => Need::OperatorOnly,
+            Route::Disconnect(_) | Route::Drain | Route::Reload => Need::OperatorOnly,
         }
     }
 
@@ -127,7 +129,8 @@ fn route(ask: &Ask<'_>, desk: &mut Desk<'_>) -> Reply {
     let target = ask.target.split('#').next().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let Some(route) = Route::of(path) else {
-        let there = "there are /, /healthz, /readyz, /metrics, /status, /connections, /disconnect/SESSION and /drain";
+        let there =
+            "there are /, /healthz, /readyz, /metrics, /status, /connections, /disconnect/SESSION, /reload and /drain";
         return Reply::Now(text(404, there));
     };
     if !route.methods().split(", ").any(|method| method == ask.method) {
@@ -143,6 +146,7 @@ fn route(ask: &Ask<'_>, desk: &mut Desk<'_>) -> Reply {
         Route::Metrics => metrics(desk.control),
         Route::Status => json(200, &status::Status::of(desk.control)),
         Route::Drain => drain(desk.control),
+        Route::Reload => reload(desk.control),
         Route::Connections => return connections(query, desk),
         Route::Disconnect(session) => return disconnect(session, ask, desk),
     })
@@ -178,6 +182,11 @@ fn busy() -> Answer {
 fn drain(control: &dyn Control) -> Answer {
     control.drain();
     text(202, "draining: what was accepted is answered, then the server exits and its ledger says what became of it")
+}
+
+fn reload(control: &dyn Control) -> Answer {
+    control.reload();
+    text(202, "reading settings, tokens and keys again: the log and the audit log say what has changed, or is wrong")
 }
 
 fn metrics(control: &dyn Control) -> Answer {

@@ -268,6 +268,10 @@ impl crate::admin::Control for Shared {
         self.drain.begin("admin", false);
     }
 
+    fn reload(&self) {
+        Shared::reload(self, "admin");
+    }
+
     fn workers(&self) -> Vec<Arc<WorkerStats>> {
         self.stats.clone()
     }

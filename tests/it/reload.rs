@@ -10,7 +10,7 @@ use tidegate::auth::generate_token;
 use tidegate::config::{AuthMode, Config};
 use tidegate::proto::{Command, ErrorCode, GoAwayReason, GoAwayStage};
 
-use crate::support::{Client, Process, audit, config, start, until};
+use crate::support::{Client, Process, audit, config, post, start, until};
 
 /// The audit log's lines about reloads, once there are this many.
 fn reloads(data: &Path, count: usize) -> Vec<Value> {
@@ -118,6 +118,14 @@ fn a_secret_that_an_agent_replaces_is_picked_up_without_a_signal() {
     assert_eq!(reloads(&data, 1)[0]["reason"], "file");
     Client::connect(process.address).auth(new.as_bytes());
     refused(&process, &old);
+}
+
+#[test]
+fn the_admin_port_reloads_as_a_signal_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::serve(&[("DATA_DIR", dir.path().to_str().unwrap())]);
+    assert_eq!(post(process.admin, "/reload").0, 202);
+    assert_eq!(reloads(dir.path(), 1)[0]["reason"], "admin");
 }
 
 #[test]
