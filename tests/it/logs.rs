@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tidegate::config::{Config, LogFormat};
 use tidegate::proto::{Command, ErrorCode, extension_type};
 use tidegate::session::log_name;
 
@@ -256,4 +257,38 @@ fn what_keeps_it_from_starting_is_json_too() {
     let lines = lines(&String::from_utf8(output.stderr).unwrap());
     let last = lines.last().unwrap();
     assert!(last["level"] == "ERROR" && last["message"].as_str().unwrap().contains(&address), "{last}");
+}
+
+/// Not a test of its own: what the next one runs in a process that it may take down.
+#[test]
+#[ignore = "run by a_panic_is_a_line_like_any_other_even_the_last_one"]
+fn panics_until_nothing_is_left() {
+    struct PanicsAgain;
+    impl Drop for PanicsAgain {
+        fn drop(&mut self) {
+            panic!("the last word");
+        }
+    }
+    let config = Config { log_format: LogFormat::Json, service_id: "gate-1".to_owned(), ..Config::default() };
+    let _logs = tidegate::logging::start(&config).unwrap();
+    let worker = std::thread::Builder::new().name("worker-7".to_owned());
+    worker.spawn(|| panic!("a \"quoted\"\nword")).unwrap().join().unwrap_err();
+    let _again = PanicsAgain;
+    panic!("the word before");
+}
+
+#[test]
+fn a_panic_is_a_line_like_any_other_even_the_last_one() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "logs::panics_until_nothing_is_left", "--ignored", "--nocapture"]);
+    let output = command.env_remove("RUST_BACKTRACE").output().unwrap();
+    assert!(!output.status.success());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Value> = stderr.lines().filter(|line| line.starts_with('{')).map(parse).collect();
+    let of = |text: &str| lines.iter().find(|line| line["message"].as_str().unwrap().ends_with(text)).expect(&stderr);
+    let first = of(": a \"quoted\"\nword");
+    assert_eq!((&first["level"], &first["worker"], &first["thread"]), (&"ERROR".into(), &7.into(), &"worker-7".into()));
+    assert!(first["location"].as_str().unwrap().starts_with("tests/it/logs.rs:"), "{first}");
+    of(": the word before");
+    of(": the last word");
 }
