@@ -16,7 +16,9 @@
 //! # Ok::<(), tidegate::server::StartError>(())
 //! ```
 
+mod assembly;
 pub mod audit;
+mod bind;
 mod builder;
 mod drain;
 mod inherited;
@@ -25,6 +27,7 @@ pub mod ledger;
 mod overview;
 mod plan;
 mod reload;
+mod start;
 mod supervisor;
 mod systemd;
 mod watch;
