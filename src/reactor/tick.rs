@@ -66,9 +66,9 @@ pub struct Reactor {
     pub(super) steps: StepClock,
     /// The longest that the poll sleeps, so that an idle worker can be told from one that hangs.
     pulse: Duration,
-    /// When the worker's clock began; readers of its last tick have the same.
     /// Failed logins whose answer is put off.
     pub(super) held: Held,
+    /// When the worker's clock began; readers of its last tick have the same.
     started: Instant,
     /// When there was last something to do, on the clock of `started`.
     worked: Duration,
