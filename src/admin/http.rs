@@ -193,7 +193,7 @@ impl Port {
                 slot.insert(Client::new(stream, from, self.patience, now));
                 self.advance(key, now);
             }
-            Err(error) => log::warn!("admin port: a client was turned away: {error}"),
+            Err(error) => log::warn!(peer:% = from; "admin port: a client was turned away: {error}"),
         }
     }
 
