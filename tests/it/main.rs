@@ -8,6 +8,7 @@ mod complaints;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod drain;
+mod ends;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod leaving;
