@@ -195,6 +195,27 @@ fn where_expiry_is_not_heeded_nothing_happens() {
 }
 
 #[test]
+fn in_a_drain_the_drain_alone_says_when_to_go() {
+    let minute = Duration::from_secs(60);
+    let gate = Gate::start(Config { drain_notice: minute, drain_timeout: 2 * minute, ..grace(1) });
+    let mut client = gate.ready(0);
+    gate.server.drain();
+    client.expect_goaway(GoAwayStage::Notice, GoAwayReason::Drain);
+    gate.set_clock(0);
+    let other = Gate::start(grace(0));
+    let mut told = other.ready(0);
+    other.set_clock(0);
+    told.expect_goaway(GoAwayStage::Final, GoAwayReason::Operator);
+    client.assert_alive();
+    client.send(&crate::support::frame(0, Command::GOAWAY, b""));
+    client.expect_goaway(GoAwayStage::Final, GoAwayReason::Drain);
+    client.expect_eof();
+    drop(client);
+    assert_eq!(sum(&gate.server, |s| &s.auth_expired), 0);
+    assert!(gate.server.wait().ledger.balanced());
+}
+
+#[test]
 fn a_clock_that_was_set_back_gives_a_connection_its_time_back() {
     let gate = Gate::start(Config { workers: 1, ..grace(3_600_000) });
     gate.clock.store(BEFORE_MS + 5_000, Ordering::SeqCst);
