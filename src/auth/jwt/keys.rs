@@ -165,8 +165,7 @@ fn parse_public(pem: &[u8]) -> Result<Key, &'static str> {
 /// A secret is any bytes but those of a public key: with one of these as its secret, everybody who
 /// knows it could make tokens.
 fn parse_secret(bytes: &[u8]) -> Result<Key, &'static str> {
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    let secret = without_newline(bytes);
     if looks_public(secret) {
         return Err("a secret, or a public key in PEM; this is a public key in another form");
     }
@@ -174,6 +173,14 @@ fn parse_secret(bytes: &[u8]) -> Result<Key, &'static str> {
         return Err("a secret of at least 32 bytes, or a public key in PEM");
     }
     Ok(Key { algorithm: JwtAlgorithm::Hs256, key: DecodingKey::from_secret(secret) })
+}
+
+/// A line of text without its end; any other bytes as they are, because each of them may be a newline.
+fn without_newline(bytes: &[u8]) -> &[u8] {
+    let Some(line) = bytes.strip_suffix(b"\n") else { return bytes };
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let is_text = std::str::from_utf8(line).is_ok_and(|line| !line.chars().any(char::is_control));
+    if is_text { line } else { bytes }
 }
 
 /// DER, plain or in base64; a line of OpenSSH's; a JSON Web Key.
@@ -209,14 +216,15 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_any_32_bytes_without_the_newline_behind_them() {
+    fn a_secret_is_a_line_of_text_without_its_newline_or_any_32_bytes() {
         let parsed = |bytes: &[u8]| parse_key(bytes).map(|key| key.key.try_get_as_bytes().unwrap().to_vec());
-        let secret = [7; 32];
+        let secret = "dreißig Zeichen und ein paar mehr".as_bytes();
         for end in ["", "\n", "\r\n"] {
-            assert_eq!(parsed(&[&secret, end.as_bytes()].concat()), Ok(secret.to_vec()), "{end:?}");
+            assert_eq!(parsed(&[secret, end.as_bytes()].concat()), Ok(secret.to_vec()), "{end:?}");
         }
-        assert_eq!(parsed(&[&secret[..], b"\n\n"].concat()), Ok([&secret[..], b"\n"].concat()), "one newline");
-        assert!(expected(&[[7; 31].as_slice(), b"\n"].concat()).contains("at least 32 bytes"));
+        let binary = [&[7; 31][..], b"\n"].concat();
+        assert_eq!(parsed(&binary), Ok(binary.clone()), "a byte as good as any");
+        assert!(expected(&[&[b'x'; 31][..], b"\n"].concat()).contains("at least 32 bytes"));
         assert!(expected(b"").contains("at least 32 bytes"));
     }
 

@@ -156,6 +156,7 @@ fn a_session_is_taken_along_to_a_connection_with_a_fresh_token() {
 #[test]
 fn the_next_connection_in_the_place_of_one_that_left_is_not_told() {
     let gate = Gate::start(Config { workers: 1, ..grace(1) });
+    gate.clock.store(NOW * 1_000 - 200, Ordering::SeqCst);
     let mut first = gate.ready(0);
     first.send(&crate::support::frame(0, Command::GOAWAY, b""));
     first.rest();

@@ -34,9 +34,10 @@ impl Key {
     pub fn new(algorithm: JwtAlgorithm) -> Key {
         Key(match algorithm {
             JwtAlgorithm::Hs256 => {
-                let mut secret = vec![0; 32];
-                rand::fill(&mut secret).unwrap();
-                Kind::Secret(secret)
+                let mut random = [0; 32];
+                rand::fill(&mut random).unwrap();
+                // Text: random bytes could happen to look like a key in DER.
+                Kind::Secret(random.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
             }
             JwtAlgorithm::Rs256 => Kind::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
             JwtAlgorithm::Es256 => Kind::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
@@ -57,7 +58,7 @@ impl Key {
     /// What the server is given: the secret, or the public key in PEM.
     pub fn file(&self) -> Vec<u8> {
         match &self.0 {
-            Kind::Secret(secret) => [secret, &b"\n"[..]].concat(),
+            Kind::Secret(secret) => secret.clone(),
             _ => pem("PUBLIC KEY", &self.public_der()).into_bytes(),
         }
     }
