@@ -83,7 +83,9 @@ impl Supervisor {
 
     /// Once all of them do, whoever waits for this process to be up need wait no longer.
     fn handle_serving(&mut self, index: usize) {
-        if !std::mem::replace(&mut self.serving[index], true) && self.serving.iter().all(|serving| *serving) {
+        let last = !std::mem::replace(&mut self.serving[index], true) && self.serving.iter().all(|serving| *serving);
+        // Not after STOPPING: a signal may come before the last worker does.
+        if last && self.drain.plan().is_none() {
             self.systemd.ready(Instant::now(), &self.shared.standing());
         }
     }

@@ -120,6 +120,8 @@ impl Systemd {
 
     /// A drain begins.
     pub fn stopping(&mut self, now: Instant, standing: &Standing) {
+        // Also what has been told already, by a look between the drain's beginning and the report of it.
+        self.status.clear();
         self.status_at = now;
         self.is_up = true;
         self.tell("STOPPING=1\n");
