@@ -1,7 +1,7 @@
 //! The operator's token: read from a file or given, kept as a digest, and replaced while the port is served.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -128,11 +128,15 @@ fn read(auth: &AdminAuth) -> Result<Option<Digest>, AdminTokenError> {
 
 fn first_line(path: &Path) -> Result<Vec<u8>, AdminTokenError> {
     let failed = |source| AdminTokenError::Read { path: path.to_owned(), source };
+    // Before it is opened: to open a pipe is to wait for somebody to write into it.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is no regular file")));
+    }
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    if mode & crate::auth::OTHERS != 0 {
         let path = path.display();
-        log::warn!("the admin token file {path} may be used by others than its owner: chmod 600 {path}");
+        log::warn!("the admin token file {path} may be used by others than its owner and group: chmod g-w,o= {path}");
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use super::AuthConfigError;
 
+/// Bits of a mode by which others than its owner and group read a secret, or others than its owner change it.
+pub(crate) const OTHERS: u32 = 0o027;
+
 /// A file's content, and what others than its owner may do with it.
 pub(super) struct Content {
     pub bytes: Vec<u8>,
@@ -32,11 +35,12 @@ impl Content {
         Ok(Content { bytes, mode })
     }
 
-    /// For a file whose content lets its reader in.
+    /// For a file whose content lets its reader in. That its group may read it is how agents, and
+    /// Kubernetes (`fsGroup`), hand such files over.
     pub fn warn_if_others_may_use(&self, path: &Path) {
         let path = path.display();
-        if self.mode & 0o077 != 0 {
-            log::warn!("{path} may be used by others than its owner: chmod 600 {path}");
+        if self.mode & OTHERS != 0 {
+            log::warn!("{path} may be used by others than its owner and group: chmod g-w,o= {path}");
         }
     }
 

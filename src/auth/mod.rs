@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use error::{AuthConfigError, Refused};
+#[cfg(feature = "admin")]
+pub(crate) use file::OTHERS;
 pub use tokens::{TokenError, generate_token};
 
 use crate::config::{AuthMode, Config};
