@@ -29,6 +29,18 @@ fail() {
   exit 1
 }
 
+# The path of a browser: $CHROMIUM, or one that is there, or that is installed now.
+browser() {
+  local found=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+  if [[ -z $found ]]; then
+    echo 'installing chromium' >&2
+    apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >&2
+    found=$(command -v chromium) || fail 'chromium is not there after its installation'
+  fi
+  echo "$found"
+}
+
 # build_tidegate: the server, unless TIDEGATE names one.
 build_tidegate() {
   if [[ -z ${TIDEGATE:-} ]]; then

@@ -22,13 +22,13 @@ drain_s=${DRAIN_S:-30}
 budget=${BUDGET:-96}
 [[ $n =~ ^[1-9][0-9]*$ ]] || fail "N is a number from 1, not '$n'"
 
-if [[ -z ${TIDEGATE_MILLION:-} ]]; then
+if [[ -z ${MILLION_IN_NETNS:-} ]]; then
   build_tidegate
   command -v ip >/dev/null || { apt-get update -qq && apt-get install -y -qq iproute2 >/dev/null; }
   rm -rf "$work"
   trap - EXIT
   # The namespace ends with its last process: there is nothing to be tidied up.
-  export TIDEGATE_MILLION=inside
+  export MILLION_IN_NETNS=inside
   buckets=/proc/sys/net/ipv4/tcp_child_ehash_entries
   if ((EUID != 0)); then
     unshare --user --map-root-user --net true 2>/dev/null || fail "no network namespace is to be had here: run it as root"
@@ -41,11 +41,11 @@ if [[ -z ${TIDEGATE_MILLION:-} ]]; then
     unshare --net sleep infinity &
     until [[ $(readlink "/proc/$!/ns/net") != "$(readlink /proc/self/ns/net)" ]]; do :; done
     echo "$before" >"$buckets"
-    TIDEGATE_MILLION=$! exec nsenter --net="/proc/$!/ns/net" "${BASH_SOURCE[0]}" "$@"
+    MILLION_IN_NETNS=$! exec nsenter --net="/proc/$!/ns/net" "${BASH_SOURCE[0]}" "$@"
   fi
   exec unshare --net "${BASH_SOURCE[0]}" "$@"
 fi
-[[ $TIDEGATE_MILLION == inside ]] || kill "$TIDEGATE_MILLION" # it has held the namespace until now
+[[ $MILLION_IN_NETNS == inside ]] || kill "$MILLION_IN_NETNS" # it has held the namespace until now
 ip link set lo up
 # What belongs to the namespace is as tune-host.sh would have it.
 for setting in net/ipv4/ip_local_port_range='1024 65535' net/core/somaxconn=65535 \

@@ -12,13 +12,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
-if [[ -z $chromium ]]; then
-  echo 'installing chromium' >&2
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
-  chromium=$(command -v chromium) || fail 'chromium is not there after its installation'
-fi
+chromium=$(browser)
 
 # browse FILE OPTIONS...: its output is on stdout, its log in $work/browser.err.
 browse() {
@@ -33,7 +27,7 @@ browse() {
 
 pages=$work/pages
 mkdir "$pages"
-TIDEGATE_PAGES=$pages cargo test --quiet --locked --manifest-path "$root/Cargo.toml" --lib -- \
+SAMPLE_PAGES=$pages cargo test --quiet --locked --manifest-path "$root/Cargo.toml" --lib -- \
   --exact --ignored load::html::tests::the_samples_are_written_as_pages >"$work/cargo" 2>&1 || {
   cat "$work/cargo" >&2
   fail 'the sample pages can not be written'

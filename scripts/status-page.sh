@@ -8,17 +8,12 @@
 # than the window, and the numbers that have to be there. Pictures are kept in target/status-page.
 # Environment: CHROMIUM=path of the browser, installed from apt if there is none.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$root"
 
-chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
-if [[ -z $chromium ]]; then
-  echo 'installing chromium' >&2
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
-  chromium=$(command -v chromium)
-fi
-
-pictures=$PWD/target/status-page
+chromium=$(browser)
+pictures=$root/target/status-page
 rm -rf "$pictures"
 mkdir -p "$pictures"
 # One after the other: a page that has to wait for the processor looks like one that hangs.

@@ -2,7 +2,7 @@
 # Runs the tests, all of them, and installs what they need. Exits non-zero when one fails.
 #
 #   scripts/test.sh            everything
-#   FUZZ_SECONDS=600 DRAINS=100 TIDEGATE_SIM_LIVES=1000000 scripts/test.sh
+#   FUZZ_SECONDS=600 DRAINS=100 SIM_LIVES=1000000 scripts/test.sh
 #                              the same, for longer
 set -euo pipefail
 cd "$(dirname "$0")/.."

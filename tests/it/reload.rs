@@ -1,7 +1,7 @@
 //! What changes while the server runs: settings, tokens, and what is told of it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -26,6 +26,19 @@ fn refused(process: &Process, token: &str) {
     client.expect_end(seq, ErrorCode::AuthFailed);
 }
 
+/// A server with this file of tokens, and a data directory, both in `dir`.
+fn serve_tokens(dir: &Path, tokens: &str, watch_ms: &str) -> (Process, PathBuf, PathBuf) {
+    let (file, data) = (dir.join("tokens"), dir.join("data"));
+    fs::write(&file, tokens).unwrap();
+    let process = Process::serve(&[
+        ("AUTH", "tokens"),
+        ("TOKENS_FILE", file.to_str().unwrap()),
+        ("DATA_DIR", data.to_str().unwrap()),
+        ("WATCH_MS", watch_ms),
+    ]);
+    (process, file, data)
+}
+
 /// As an agent does it: the new file takes the old one's place at once.
 fn replace(file: &Path, text: &str) {
     let new = file.with_extension("new");
@@ -36,15 +49,8 @@ fn replace(file: &Path, text: &str) {
 #[test]
 fn sighup_lets_new_tokens_in_and_old_ones_out_and_keeps_who_is_connected() {
     let dir = tempfile::tempdir().unwrap();
-    let (tokens, data) = (dir.path().join("tokens"), dir.path().join("data"));
     let ((old, old_line), (new, new_line)) = (generate_token("alice").unwrap(), generate_token("bob").unwrap());
-    fs::write(&tokens, old_line).unwrap();
-    let process = Process::serve(&[
-        ("AUTH", "tokens"),
-        ("TOKENS_FILE", tokens.to_str().unwrap()),
-        ("DATA_DIR", data.to_str().unwrap()),
-        ("WATCH_MS", "0"),
-    ]);
+    let (process, tokens, data) = serve_tokens(dir.path(), &old_line, "0");
     let mut alice = Client::connect(process.address);
     alice.auth(old.as_bytes());
     fs::write(&tokens, new_line).unwrap();
@@ -105,15 +111,8 @@ fn a_bad_file_is_named_and_everything_stays_as_it_was() {
 #[test]
 fn a_secret_that_an_agent_replaces_is_picked_up_without_a_signal() {
     let dir = tempfile::tempdir().unwrap();
-    let (tokens, data) = (dir.path().join("tokens"), dir.path().join("data"));
     let ((old, old_line), (new, new_line)) = (generate_token("alice").unwrap(), generate_token("bob").unwrap());
-    fs::write(&tokens, old_line).unwrap();
-    let process = Process::serve(&[
-        ("AUTH", "tokens"),
-        ("TOKENS_FILE", tokens.to_str().unwrap()),
-        ("DATA_DIR", data.to_str().unwrap()),
-        ("WATCH_MS", "20"),
-    ]);
+    let (process, tokens, data) = serve_tokens(dir.path(), &old_line, "20");
     replace(&tokens, &new_line);
     assert_eq!(reloads(&data, 1)[0]["reason"], "file");
     Client::connect(process.address).auth(new.as_bytes());

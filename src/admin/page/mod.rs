@@ -25,5 +25,6 @@ pub(super) fn answer() -> Answer {
 
 fn document() -> String {
     let script = concat!(include_str!("model.js"), "\n", include_str!("draw.js"), "\n", include_str!("page.js"));
-    include_str!("page.html").replace("@style@", include_str!("page.css")).replace("@script@", script)
+    let style = concat!(include_str!("../../palette.css"), include_str!("page.css"));
+    include_str!("page.html").replace("@style@", style).replace("@script@", script)
 }

@@ -26,7 +26,7 @@ pub fn page(report: &Report) -> String {
          <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{}</main>\n<script>\n{}</script>\n\
          </body>\n</html>\n",
         escaped(&title),
-        include_str!("report.css"),
+        concat!(include_str!("../../palette.css"), include_str!("report.css")),
         body(report, &verdict),
         include_str!("report.js"),
     )

@@ -151,12 +151,12 @@ fn the_ledger_agrees_or_each_difference_is_told() {
     assert!(!page.contains("They agree"));
 }
 
-/// Writes the pages of the samples to the directory that TIDEGATE_PAGES names, for a browser to show:
+/// Writes the pages of the samples to the directory that SAMPLE_PAGES names, for a browser to show:
 /// see `scripts/page.sh`.
 #[test]
 #[ignore = "writes files; scripts/page.sh runs it"]
 fn the_samples_are_written_as_pages() {
-    let dir = std::path::PathBuf::from(std::env::var_os("TIDEGATE_PAGES").expect("TIDEGATE_PAGES names a directory"));
+    let dir = std::path::PathBuf::from(std::env::var_os("SAMPLE_PAGES").expect("SAMPLE_PAGES names a directory"));
     for (name, report) in samples::all() {
         std::fs::write(dir.join(name).with_extension("html"), page(&report)).unwrap();
         std::fs::write(dir.join(name).with_extension("txt"), super::super::table::table(&report)).unwrap();

@@ -1,6 +1,6 @@
 //! Simulated lives of a connection: random, seeded, checked after every step.
 //!
-//! `TIDEGATE_SIM_LIVES=1000000` runs more of them; `TIDEGATE_SIM_SEED=17` runs one again, and
+//! `SIM_LIVES=1000000` runs more of them; `SIM_SEED=17` runs one again, and
 //! prints what happened to it if it fails.
 
 mod client;
@@ -72,18 +72,18 @@ mod tests {
 
     #[test]
     fn every_life_keeps_the_protocol_the_ledger_and_the_clock() {
-        if let Some(seed) = setting("TIDEGATE_SIM_SEED") {
+        if let Some(seed) = setting("SIM_SEED") {
             World::new(Dice::seeded(seed), true).live();
             return;
         }
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-        let lives = setting("TIDEGATE_SIM_LIVES").unwrap_or(LIVES);
+        let lives = setting("SIM_LIVES").unwrap_or(LIVES);
         for seed in 0..lives {
             let life = || World::new(Dice::seeded(seed), false).live();
             match catch_unwind(AssertUnwindSafe(life)) {
                 Ok(life) => count(&mut seen, life),
                 Err(panic) => {
-                    eprintln!("life {seed} failed; TIDEGATE_SIM_SEED={seed} runs it again. Its last events:");
+                    eprintln!("life {seed} failed; SIM_SEED={seed} runs it again. Its last events:");
                     let again = || World::new(Dice::seeded(seed), true).live();
                     let _ = catch_unwind(AssertUnwindSafe(again));
                     resume_unwind(panic);
