@@ -13,7 +13,7 @@
 //!  │ mio Poll                     │   │                              │     that block
 //!  │  ├ listener (SO_REUSEPORT)   │◄──┤ mailbox (bounded channel     │   admin thread: HTTP
 //!  │  ├ slab of connections       │   │  + Waker) between workers    │
-//!  │  ├ self-pipe for signals     │   │                              │
+//!  │  ├ self-pipe for signals     │   │                              │   logs thread: standard error
 //!  │  └ waker of the mailbox      │   │                              │
 //!  └──────────────────────────────┘   └──────────────────────────────┘
 //! ```
@@ -32,7 +32,9 @@
 //! | [`service`] | handlers, requests, responders |
 //! | [`auth`] | who gets in |
 //! | [`reactor`] | SHELL: the worker's loop |
-//! | [`server`] | CONTROL: supervisor, drain, ledger, audit log |
+//! | [`server`] | CONTROL: supervisor, drain, reload, ledger, audit log, systemd |
+//! | `admin` | the admin port: health, metrics, status, the live page (cargo feature `admin`) |
+//! | `logging` | log lines as text or JSON, limited, by a thread of their own (cargo feature `logs`) |
 //! | [`stats`] | each worker's counters |
 //! | [`build`] | which build this is |
 //! | [`client`] | blocking client: heartbeats, reconnects, GOAWAY obeyed |
