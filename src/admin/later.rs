@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Control;
 use super::routes::{Answer, json, text};
 use crate::hex::hex;
-use crate::server::{ConnectionInfo, Connections, Disconnected, Inquiry, ListPart};
+use crate::reactor::{ConnectionInfo, Connections, Disconnected, Inquiry, ListPart};
 
 /// A question that the workers have, and what is to be made of their answers.
 #[derive(Debug)]

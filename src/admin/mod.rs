@@ -41,7 +41,7 @@ pub use http::AdminHandle;
 pub use token::{AdminToken, AdminTokenError};
 
 use crate::proto::SessionId;
-use crate::server::{Disconnected, Inquiry, ListPart};
+use crate::reactor::{Disconnected, Inquiry, ListPart};
 use crate::stats::{Overview, WorkerStats};
 
 /// What the admin port shows and moves. Called from its thread, one call at a time: a call that takes long keeps the other clients waiting.

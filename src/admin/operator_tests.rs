@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::conn::View;
-use crate::server::ConnectionInfo;
+use crate::reactor::ConnectionInfo;
 
 fn info(connection: u64, principal: &str) -> ConnectionInfo {
     ConnectionInfo {

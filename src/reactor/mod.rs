@@ -14,7 +14,7 @@
 //! | `about`, `access` | whom log lines are about, and a line for a request |
 //! | `live` | what may change while it runs |
 //! | `leave` | what a drain asks for |
-//! | `inspect` | what an operator asks for: lists of connections, and the end of one |
+//! | `inquiry`, `inspect` | what an operator asks for: lists of connections, and the end of one |
 //! | `steps` | where the time of a tick goes |
 //! | `token` | names of event sources |
 //! | `bench_support` | what micro benchmarks reach of all this |
@@ -29,6 +29,7 @@ mod expiry;
 mod gate;
 mod held;
 mod hub;
+mod inquiry;
 mod inspect;
 mod leave;
 #[cfg(test)]
@@ -52,7 +53,7 @@ pub(crate) use clock::{Clock, WallClock};
 pub use deadlines::Deadlines;
 pub(crate) use expiry::Expiries;
 pub(crate) use hub::Hub;
-pub(crate) use inspect::Back;
+pub use inquiry::{Connections, Inquiry};
 pub use inspect::{ConnectionInfo, Disconnected, ListPart, ListQuery};
 pub(crate) use leave::CutConnection;
 pub(crate) use listener::bind;

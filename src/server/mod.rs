@@ -22,8 +22,8 @@ mod bind;
 mod builder;
 mod drain;
 mod inherited;
-mod inquiry;
 pub mod ledger;
+mod operator;
 mod overview;
 mod plan;
 mod reload;
@@ -42,10 +42,9 @@ use std::time::Duration;
 
 pub use audit::{AuditError, AuditLog};
 pub use builder::{Builder, StartError};
-pub use inquiry::{Connections, Inquiry};
 pub use ledger::{Cut, Ledger, PhaseDurations};
 
-pub use crate::reactor::{ConnectionInfo, Disconnected, ListPart, ListQuery};
+pub use crate::reactor::{ConnectionInfo, Connections, Disconnected, Inquiry, ListPart, ListQuery};
 
 use crate::proto::{Command, SessionId};
 use crate::reactor::{Letter, LiveCell, Mailbox};

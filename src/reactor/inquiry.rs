@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 use mio::Waker;
 
-use super::Shared;
-use super::worker::Report;
+use super::inspect::{Back, ConnectionInfo, Disconnected, ListPart, ListQuery};
+use super::mailbox::{Letter, Mailbox};
 use crate::proto::SessionId;
-use crate::reactor::{Back, ConnectionInfo, Disconnected, Letter, ListPart, ListQuery};
-use crate::session::log_name;
 
 /// A question to one or all workers, and what they have answered so far. Dropped, it is withdrawn.
 #[derive(Debug)]
@@ -63,6 +61,41 @@ impl<T> Inquiry<T> {
     }
 }
 
+impl Inquiry<ListPart> {
+    /// Asks all workers for their connections. `waker` is woken behind each answer.
+    pub(crate) fn list(workers: &[Arc<Mailbox>], query: ListQuery, waker: Option<Arc<Waker>>) -> Inquiry<ListPart> {
+        let (answers, answers_in) = unbounded();
+        let (query, back) = (Arc::new(query), Back { answers, waker });
+        let letter = || Letter::List { query: Arc::clone(&query), back: back.clone() };
+        let all = 0..workers.len() as u16;
+        let (awaited, deaf) = all.partition(|worker| workers[usize::from(*worker)].send(letter()).is_ok());
+        Inquiry { answers: answers_in, awaited, deaf, got: VecDeque::new(), list: Some(query), one: false }
+    }
+}
+
+impl Inquiry<Option<Disconnected>> {
+    /// Has the connection of a session, which lives on the worker `home`, told to go: GOAWAY with reason
+    /// `operator`.
+    pub(crate) fn disconnect(
+        workers: &[Arc<Mailbox>],
+        home: u16,
+        id: SessionId,
+        waker: Option<Arc<Waker>>,
+    ) -> Inquiry<Option<Disconnected>> {
+        let (answers, answers_in) = unbounded();
+        let (awaited, deaf, got) = (Vec::new(), Vec::new(), VecDeque::new());
+        let mut inquiry = Inquiry { answers: answers_in, awaited, deaf, got, list: None, one: true };
+        match workers.get(usize::from(home)) {
+            None => inquiry.got.push_back((home, None)), // an id of another server's
+            Some(mailbox) => {
+                let sent = mailbox.send(Letter::Disconnect { id, back: Back { answers, waker } }).is_ok();
+                if sent { &mut inquiry.awaited } else { &mut inquiry.deaf }.push(home);
+            }
+        }
+        inquiry
+    }
+}
+
 #[cfg(test)]
 impl<T> Inquiry<T> {
     /// One whose answers come through this channel, from these workers.
@@ -98,56 +131,5 @@ impl Connections {
         let truncated = parts.iter().any(|(_, part)| part.truncated);
         let rows = |(worker, part): (u16, ListPart)| part.connections.into_iter().map(move |info| (worker, info));
         Connections { connections: parts.into_iter().flat_map(rows).collect(), truncated, silent }
-    }
-}
-
-impl Shared {
-    /// Asks all workers for their connections. `waker` is woken behind each answer.
-    pub(crate) fn list(&self, query: ListQuery, waker: Option<Arc<Waker>>) -> Inquiry<ListPart> {
-        let (answers, answers_in) = unbounded();
-        let (query, back) = (Arc::new(query), Back { answers, waker });
-        let letter = || Letter::List { query: Arc::clone(&query), back: back.clone() };
-        let workers = 0..self.mailboxes.len() as u16;
-        let (awaited, deaf) = workers.partition(|worker| self.mailboxes[usize::from(*worker)].send(letter()).is_ok());
-        Inquiry { answers: answers_in, awaited, deaf, got: VecDeque::new(), list: Some(query), one: false }
-    }
-
-    /// Has the connection of a session told to go: GOAWAY with reason `operator`.
-    pub(crate) fn disconnect(&self, id: SessionId, waker: Option<Arc<Waker>>) -> Inquiry<Option<Disconnected>> {
-        let (answers, answers_in) = unbounded();
-        let home = self.ids.decode(&id).0.worker;
-        let mut inquiry = Inquiry {
-            answers: answers_in,
-            awaited: Vec::new(),
-            deaf: Vec::new(),
-            got: VecDeque::new(),
-            list: None,
-            one: true,
-        };
-        match self.mailboxes.get(usize::from(home)) {
-            None => inquiry.got.push_back((home, None)), // an id of another server's
-            Some(mailbox) => {
-                let sent = mailbox.send(Letter::Disconnect { id, back: Back { answers, waker } }).is_ok();
-                if sent { &mut inquiry.awaited } else { &mut inquiry.deaf }.push(home);
-            }
-        }
-        inquiry
-    }
-
-    /// Has it recorded that `by` disconnected a connection. The supervisor writes it: nobody waits
-    /// for the disk.
-    pub(crate) fn record_disconnect(&self, worker: u16, gone: &Disconnected, by: &str) {
-        let info = &gone.info;
-        log::info!(
-            worker = worker,
-            connection = info.connection,
-            session = info.session.map(|id| log_name(&id)).as_deref(),
-            principal = info.principal.as_deref(),
-            peer = info.peer.as_ref().map(log::kv::Value::from_display),
-            by = by;
-            "a connection was disconnected by {by}"
-        );
-        // The supervisor has ended, and with it the server.
-        let _ = self.reports.send(Report::Disconnected(worker, Box::new(gone.clone()), by.to_owned()));
     }
 }
