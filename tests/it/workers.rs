@@ -136,7 +136,7 @@ fn what_other_workers_asked_of_a_panicking_one_is_still_answered() {
 fn a_worker_that_hangs_in_a_handler_is_named_and_its_requests_are_cut() {
     let latch = Latch::new();
     let held = latch.clone();
-    let config = Config { drain_timeout: Duration::from_millis(300), ..config() };
+    let config = Config { drain_timeout: Duration::from_secs(2), ..config() };
     let (server, _) = start(config, |b| {
         b.route(SLOW.0, move |_, responder| {
             held.pass();
