@@ -91,6 +91,7 @@ impl Reactor {
     pub(super) fn accept(&mut self) {
         if self.gate.paused_until.is_some_and(|until| self.now().reached(until)) {
             self.gate.paused_until = None;
+            self.wire.stats.accepting_paused.set(0);
         }
         let mut left = self.gate.batch;
         for index in 0..self.gate.listeners.len() {
@@ -155,6 +156,7 @@ impl Reactor {
             "accepting pauses for {ACCEPT_PAUSE_MS} ms: {why}; connections wait in the backlog"
         );
         self.wire.stats.accept_pauses.add(1);
+        self.wire.stats.accepting_paused.set(1);
         self.gate.paused_until = Some(self.now().plus(ACCEPT_PAUSE_MS));
     }
 
@@ -202,5 +204,6 @@ impl Reactor {
             }
         }
         self.gate.paused_until = None;
+        self.wire.stats.accepting_paused.set(0);
     }
 }

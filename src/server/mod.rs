@@ -257,7 +257,7 @@ impl Shared {
 impl crate::admin::Control for Shared {
     fn ready(&self) -> Result<(), String> {
         match self.drain.plan() {
-            None => Ok(()),
+            None => self.welcome(),
             Some(plan) => Err(format!("draining since {} ms ({})", plan.begun.elapsed().as_millis(), plan.reason)),
         }
     }

@@ -43,6 +43,19 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether new connections are served wherever the kernel puts them; otherwise why not, for a person.
+    #[cfg(feature = "admin")]
+    pub fn welcome(&self) -> Result<(), String> {
+        self.health()?;
+        match self.stats.iter().position(|stats| stats.accepting_paused.get() != 0) {
+            None => Ok(()),
+            Some(index) => Err(format!(
+                "worker {index} accepts nobody for now: it has run out of open files, memory or room, see the log \
+                 and tidegate doctor"
+            )),
+        }
+    }
+
     fn worker_view(&self, worker: usize, config: &Config) -> WorkerView {
         let (stats, core, cpus) = (&self.stats[worker], config.core(worker), &config.cpus);
         WorkerView {

@@ -94,6 +94,7 @@ stats! {
     drain_cuts: Counter, "Connections that a drain or a worker's panic cut.";
     connections_reset: Counter, "Connections that the server ended with a reset.";
     connections_lost: Counter, "Connections that the peer or the network ended with an error.";
+    accepting_paused: Gauge, "1 while accepting pauses for want of descriptors, memory or room.";
     accept_pauses: Counter, "Times that accepting paused for want of descriptors or memory.";
     accepted: Counter, "Requests accepted, AUTH, PING and BYE included.";
     answered: Counter, "Requests answered with a reply.";

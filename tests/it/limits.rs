@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tidegate::config::{Config, Core};
 use tidegate::proto::{Command, ErrorCode, ErrorReply, GoAwayReason, GoAwayStage, MAX_BODY};
 
-use crate::support::{Client, Got, Latch, PATIENCE, Process, config, frame, pour, start, sum, until};
+use crate::support::{Client, Got, Latch, PATIENCE, Persistent, Process, config, frame, get, pour, start, sum, until};
 
 #[test]
 fn a_slow_readers_output_is_bounded_and_then_it_is_cut_and_told() {
@@ -150,6 +150,9 @@ fn connections_over_the_cores_limit_are_told_and_closed_in_good_order_until_othe
 fn out_of_descriptors_the_served_are_served_and_the_waiting_get_in_when_others_leave() {
     let settings = [("WORKERS", "1"), ("LOG", "warn")];
     let process = Process::start(Process::command_with_open_files(40), &settings);
+    // Connected while there is room: later the admin port can accept nobody either.
+    let mut operator = Persistent::connect(process.admin);
+    assert_eq!(operator.get("/readyz").0, 200);
     let mut clients: Vec<Client> = (0..60)
         .map(|_| {
             let mut client = Client::connect(process.address);
@@ -170,6 +173,9 @@ fn out_of_descriptors_the_served_are_served_and_the_waiting_get_in_when_others_l
     }
     assert!((5..40).contains(&inside), "{inside} are in");
     clients[..inside].iter_mut().for_each(Client::assert_alive);
+    until("it is not ready", || operator.get("/readyz").0 == 503);
+    let why = operator.get("/readyz").1;
+    assert!(why.starts_with("worker 0 accepts nobody for now") || why == "ready\n", "between two pauses: {why}");
     // All leave, one after the other, and everybody gets in.
     for (at, client) in clients.iter_mut().enumerate() {
         client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -180,6 +186,7 @@ fn out_of_descriptors_the_served_are_served_and_the_waiting_get_in_when_others_l
         client.half_close();
         client.expect_eof();
     }
+    until("it is ready again", || get(process.admin, "/readyz").0 == 200);
     process.signal(Signal::TERM);
     let exit = process.wait();
     assert_eq!(exit.code, Some(0), "{exit:?}");

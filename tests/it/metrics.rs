@@ -224,8 +224,10 @@ fn a_worker_that_a_handler_holds_up_is_unhealthy_until_it_is_let_go() {
     until("it is told", || health().0 == 503);
     let why = health().1;
     assert!(why.starts_with("worker 1 has not turned its loop for ") && why.contains("TIDEGATE_HEALTH_LIMIT_MS=300"));
+    let ready = get(server.admin_addr().unwrap(), "/readyz");
+    assert!(ready.0 == 503 && ready.1.starts_with("worker 1 has not turned"), "{ready:?}");
     let page = metrics(&server);
-    assert_eq!(page.sum("tidegate_healthy", &[]), 0.0);
+    assert_eq!((page.sum("tidegate_healthy", &[]), page.sum("tidegate_ready", &[])), (0.0, 0.0));
     assert!(page.sum("tidegate_worker_last_tick_age_seconds", &[("worker", "1")]) > 0.3);
     latch.open();
     client.expect_reply(seq, ADDS);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use browser::Browser;
 pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
-pub use http::{get, post};
+pub use http::{Persistent, get, post};
 pub use latch::Latch;
 pub use load::{Load, Peer, fake, metric};
 #[cfg(target_os = "linux")]
