@@ -89,6 +89,7 @@ pub mod conn;
 #[cfg(feature = "cli")]
 pub mod doctor;
 mod hex;
+pub mod journal;
 pub mod limits;
 #[cfg(feature = "load")]
 pub mod load;

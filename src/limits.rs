@@ -136,6 +136,30 @@ pub const MAX_SESSION_ENTRIES: usize = 65_536;
 /// Largest `TIDEGATE_SESSION_MAX_BYTES`.
 pub const MAX_SESSION_BYTES: usize = 16 << 20;
 
+/// Largest `TIDEGATE_SESSION_STORE_CONNECTIONS`.
+pub const MAX_STORE_CONNECTIONS: usize = 256;
+
+/// Largest `TIDEGATE_SESSION_STORE_QUEUE`.
+pub const MAX_STORE_QUEUE: usize = 16 << 20;
+
+/// Routes in `TIDEGATE_SINKS`: each has a thread.
+pub const MAX_SINK_ROUTES: usize = 64;
+
+/// Largest `TIDEGATE_SINK_BATCH`.
+pub const MAX_SINK_BATCH: usize = 10_000;
+
+/// Smallest `TIDEGATE_JOURNAL_SEGMENT_BYTES`: the largest message fits many times.
+pub const MIN_SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Largest `TIDEGATE_JOURNAL_SEGMENT_BYTES`.
+pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+
+/// Largest of the other sizes of a journal. Bytes.
+pub const MAX_JOURNAL_BYTES: u64 = 1 << 50;
+
+/// Largest `TIDEGATE_DEDUP_MAX`.
+pub const MAX_DEDUP: usize = 100_000_000;
+
 /// Largest `TIDEGATE_CORE_MAX_SESSIONS`.
 pub const MAX_CORE_SESSIONS: usize = 64 << 20;
 

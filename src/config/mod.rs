@@ -10,6 +10,7 @@ mod reload;
 mod secret;
 mod settings;
 mod show;
+mod sinks;
 mod sockets;
 mod table;
 
@@ -20,6 +21,7 @@ pub use parse::{SettingError, is_name};
 pub use reload::{Change, Reload};
 pub use secret::{AdminAuth, Secret, is_admin_token};
 pub use settings::{Origin, Settings};
+pub use sinks::{SessionStoreSpec, SinkKind, SinkRoute, SinkSpec, SubmitAck};
 pub use sockets::{Sockets, Steering};
 pub use table::{SETTINGS, Setting, markdown_table};
 
@@ -81,6 +83,54 @@ pub struct Config {
     /// `TIDEGATE_SESSION_HOP_TIMEOUT_MS`: how long an operation on a session, its resumption included,
     /// waits for the worker that it lives on.
     pub session_hop_timeout: Duration,
+    /// `TIDEGATE_SESSION_STORE`: where sessions are kept.
+    pub session_store: SessionStoreSpec,
+    /// `TIDEGATE_SESSION_STORE_TIMEOUT_MS`: how long an operation of a session store may take.
+    pub session_store_timeout: Duration,
+    /// `TIDEGATE_SESSION_STORE_CONNECTIONS`: connections to a session store.
+    pub session_store_connections: usize,
+    /// `TIDEGATE_SESSION_STORE_IDLE_S`: how long one of them may be idle until it is closed.
+    pub session_store_idle: Duration,
+    /// `TIDEGATE_SESSION_STORE_LIFETIME_S`: how old one of them may become.
+    pub session_store_lifetime: Duration,
+    /// `TIDEGATE_SESSION_STORE_QUEUE`: operations that wait for a session store.
+    pub session_store_queue: usize,
+    /// `TIDEGATE_SESSION_STORE_FAILURES`: failures in a row after which a session store is taken for down.
+    pub session_store_failures: u32,
+    /// `TIDEGATE_SESSION_STORE_RETRY_MS`: how long it is left alone then.
+    pub session_store_retry: Duration,
+    /// `TIDEGATE_JOURNAL_SEGMENT_BYTES`: bytes of one file of the journal.
+    pub journal_segment_bytes: u64,
+    /// `TIDEGATE_JOURNAL_MAX_BYTES`: bytes of the whole journal; above, SUBMIT is OVERLOADED.
+    pub journal_max_bytes: u64,
+    /// `TIDEGATE_JOURNAL_MIN_FREE_BYTES`: bytes that the journal leaves free on its disk.
+    pub journal_min_free_bytes: u64,
+    /// `TIDEGATE_JOURNAL_QUEUE_BYTES`: bytes of messages that wait for the journal's disk.
+    pub journal_queue_bytes: usize,
+    /// `TIDEGATE_JOURNAL_RETAIN_S`: how long messages without a sink are kept.
+    pub journal_retain: Duration,
+    /// `TIDEGATE_JOURNAL_RETAIN_BYTES`: bytes of messages without a sink that are kept.
+    pub journal_retain_bytes: u64,
+    /// `TIDEGATE_DEDUP_WINDOW_S`: how long an idempotency key is remembered.
+    pub dedup_window: Duration,
+    /// `TIDEGATE_DEDUP_MAX`: idempotency keys that are remembered.
+    pub dedup_max: usize,
+    /// `TIDEGATE_SINKS`: where messages go, the first route that matches.
+    pub sinks: Vec<SinkRoute>,
+    /// `TIDEGATE_SUBMIT_ACK`: when SUBMIT is answered.
+    pub submit_ack: SubmitAck,
+    /// `TIDEGATE_SINK_BATCH`: messages that a sink is given at once.
+    pub sink_batch: usize,
+    /// `TIDEGATE_SINK_TRIES`: how often a message that its sink refuses is tried.
+    pub sink_tries: u32,
+    /// `TIDEGATE_SINK_BACKOFF_MS`: how long the first pause is after a sink was down or refused a message.
+    pub sink_backoff: Duration,
+    /// `TIDEGATE_SINK_BACKOFF_MAX_MS`: how long the longest is.
+    pub sink_backoff_max: Duration,
+    /// `TIDEGATE_SINK_TIMEOUT_MS`: how long a sink may take for a batch until it is taken for down.
+    pub sink_timeout: Duration,
+    /// `TIDEGATE_DEAD_LETTER_TOPIC`: where messages go that their sink has refused for good.
+    pub dead_letter_topic: String,
     /// `TIDEGATE_MAX_PAYLOAD`: bytes of a body.
     pub max_payload: usize,
     /// `TIDEGATE_MAX_IN_FLIGHT`: requests of one connection that are not yet answered; above, the
@@ -204,6 +254,30 @@ impl Default for Config {
             session_max_entries: 64,
             session_max_bytes: 16 * 1024,
             session_hop_timeout: Duration::from_secs(5),
+            session_store: SessionStoreSpec::Auto,
+            session_store_timeout: Duration::from_secs(2),
+            session_store_connections: 4,
+            session_store_idle: Duration::from_secs(300),
+            session_store_lifetime: Duration::from_secs(1_800),
+            session_store_queue: 65_536,
+            session_store_failures: 5,
+            session_store_retry: Duration::from_secs(1),
+            journal_segment_bytes: 64 << 20,
+            journal_max_bytes: 8 << 30,
+            journal_min_free_bytes: 256 << 20,
+            journal_queue_bytes: 64 << 20,
+            journal_retain: Duration::from_secs(7 * 86_400),
+            journal_retain_bytes: 4 << 30,
+            dedup_window: Duration::from_secs(600),
+            dedup_max: 1_000_000,
+            sinks: vec![SinkRoute::keep_all()],
+            submit_ack: SubmitAck::Journal,
+            sink_batch: 500,
+            sink_tries: 5,
+            sink_backoff: Duration::from_millis(100),
+            sink_backoff_max: Duration::from_secs(30),
+            sink_timeout: Duration::from_secs(10),
+            dead_letter_topic: "dead-letter".to_owned(),
             max_payload: crate::proto::MAX_BODY,
             max_in_flight: 64,
             core: Core::default(),

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::cpus::{self, Machine};
 use super::table::{Field, Kind, Setting};
 use super::{
-    AdminAuth, AuthExpiry, AuthMode, Config, JwtAlgorithm, JwtKeys, JwtSettings, LogFormat, Secret, Steering,
-    is_admin_token,
+    AdminAuth, AuthExpiry, AuthMode, Config, JwtAlgorithm, JwtKeys, JwtSettings, LogFormat, Secret, SessionStoreSpec,
+    SinkRoute, Steering, SubmitAck, is_admin_token,
 };
-use crate::limits::{MAX_CLAIM_CHARS, MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_WORKERS};
+use crate::limits::{MAX_CLAIM_CHARS, MAX_LISTEN_ADDRESSES, MAX_NAME_CHARS, MAX_SINK_ROUTES, MAX_WORKERS};
 
 /// A setting that can't be used. Its display is `TIDEGATE_X="abc": expected …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,6 +250,39 @@ pub(super) fn service_id(draft: &mut Draft<'_>, text: &str) -> Result<(), String
 
 pub(super) fn data_dir(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
     draft.config.data_dir = Some(path(text)?);
+    Ok(())
+}
+
+pub(super) fn sinks(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    let routes: Vec<SinkRoute> = text.split(',').map(|item| SinkRoute::parse(item.trim())).collect::<Result<_, _>>()?;
+    if routes.len() > MAX_SINK_ROUTES {
+        return Err(format!("{} are listed", routes.len()));
+    }
+    for (index, route) in routes.iter().enumerate() {
+        if routes[..index].iter().any(|before| before.pattern == route.pattern) {
+            return Err(format!("{} is listed twice", route.pattern));
+        }
+        crate::journal::sink::check(&route.sink).map_err(|why| format!("{}: {why}", route.pattern))?;
+    }
+    draft.config.sinks = routes;
+    Ok(())
+}
+
+pub(super) fn submit_ack(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    draft.config.submit_ack = if choice(text, "sink", "journal")? { SubmitAck::Sink } else { SubmitAck::Journal };
+    Ok(())
+}
+
+pub(super) fn dead_letter_topic(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    let topic = crate::journal::is_topic(text.as_bytes()).filter(|topic| !topic.contains(['+', '#', '*']));
+    draft.config.dead_letter_topic = topic.ok_or_else(String::new)?.to_owned();
+    Ok(())
+}
+
+pub(super) fn session_store(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
+    let store = SessionStoreSpec::parse(text)?;
+    crate::session::store::check(&store)?;
+    draft.config.session_store = store;
     Ok(())
 }
 

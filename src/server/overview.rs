@@ -18,6 +18,9 @@ impl Shared {
             pool: self.pool.view(),
             handlers: self.handlers(),
             settings: self.settings(&config),
+            journal: None,
+            routes: Vec::new(),
+            store: None,
         }
     }
 

@@ -13,6 +13,7 @@
 mod id;
 mod principals;
 mod state;
+pub mod store;
 
 use std::collections::{HashSet, VecDeque};
 

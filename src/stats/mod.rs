@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 pub use histogram::{BOUNDS_NS, Histogram, Latency, seconds};
 pub use labels::{Cause, EndKind, Family, Label, Phase, Step};
-pub use overview::{DrainView, HandlerView, Overview, PoolView, SettingView, WorkerView};
+pub use overview::{
+    DrainView, HandlerView, JournalState, JournalView, Overview, PoolView, RouteView, SettingView, StoreView,
+    WorkerView,
+};
 
 use crate::proto::{Command, ErrorCode};
 

@@ -3,6 +3,7 @@
 mod connections;
 mod drain;
 mod identity;
+mod journal;
 mod network;
 mod records;
 mod sessions;
@@ -16,13 +17,14 @@ use super::{Config, Core};
 
 /// Every setting, in the order in which help and the README show them.
 pub static SETTINGS: LazyLock<Vec<&'static Setting>> = LazyLock::new(|| {
-    let groups: [&'static [Setting]; 8] = [
+    let groups: [&'static [Setting]; 9] = [
         network::SETTINGS,
         sockets::SETTINGS,
         workers::SETTINGS,
         identity::SETTINGS,
         connections::SETTINGS,
         sessions::SETTINGS,
+        journal::SETTINGS,
         drain::SETTINGS,
         records::SETTINGS,
     ];

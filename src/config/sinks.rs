@@ -1,0 +1,217 @@
+//! Where messages go, as `TIDEGATE_SINKS` says it.
+
+use std::fmt;
+
+use crate::journal::TopicPattern;
+
+/// One route: the topics meant, and their sink. The first route that matches a topic is its route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkRoute {
+    /// Which topics.
+    pub pattern: TopicPattern,
+    /// Where they go.
+    pub sink: SinkSpec,
+}
+
+/// A sink, as it is written: its kind, and what follows the colon.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SinkSpec {
+    /// What kind of sink.
+    pub kind: SinkKind,
+    /// What it is told; each kind has a form of its own.
+    pub argument: String,
+}
+
+/// The kinds of sinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// The journal itself is the store.
+    None,
+    /// An embedder's consumer, by its name.
+    Handler,
+    /// JSON lines in a file.
+    File,
+    /// A command that reads JSON lines.
+    Exec,
+    /// Redis Streams.
+    Redis,
+    /// Kafka.
+    Kafka,
+}
+
+impl SinkKind {
+    /// Every kind.
+    pub const ALL: [SinkKind; 6] =
+        [SinkKind::None, SinkKind::Handler, SinkKind::File, SinkKind::Exec, SinkKind::Redis, SinkKind::Kafka];
+
+    /// As settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkKind::None => "none",
+            SinkKind::Handler => "handler",
+            SinkKind::File => "file",
+            SinkKind::Exec => "exec",
+            SinkKind::Redis => "redis",
+            SinkKind::Kafka => "kafka",
+        }
+    }
+}
+
+/// When SUBMIT is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmitAck {
+    /// When the message is on the disk.
+    Journal,
+    /// When its sink has it, too.
+    Sink,
+}
+
+impl SubmitAck {
+    /// As `TIDEGATE_SUBMIT_ACK` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            SubmitAck::Journal => "journal",
+            SubmitAck::Sink => "sink",
+        }
+    }
+}
+
+impl SinkRoute {
+    /// Every topic, kept in the journal: the default.
+    pub fn keep_all() -> SinkRoute {
+        let pattern = TopicPattern::parse("*").unwrap_or_else(|_| unreachable!("a pattern"));
+        SinkRoute { pattern, sink: SinkSpec { kind: SinkKind::None, argument: String::new() } }
+    }
+
+    /// Reads `orders/#=kafka:…`.
+    pub(super) fn parse(text: &str) -> Result<SinkRoute, String> {
+        let (pattern, sink) = text.split_once('=').ok_or(format!("{text:?} is not PATTERN=SINK"))?;
+        let (kind, argument) = sink.split_once(':').unwrap_or((sink, ""));
+        let kind = SinkKind::ALL.into_iter().find(|known| known.name() == kind);
+        let kind = kind.ok_or_else(|| format!("of {pattern:?} the kind of sink is none of those"))?;
+        let argument = argument.replace("%2C", ",");
+        if (kind == SinkKind::None) != argument.is_empty() {
+            return Err(match kind {
+                SinkKind::None => format!("{pattern:?}: none is followed by nothing"),
+                kind => format!("{pattern:?}: {}: is to be followed by where that is", kind.name()),
+            });
+        }
+        let sink = SinkSpec { kind, argument };
+        Ok(SinkRoute { pattern: TopicPattern::parse(pattern)?, sink })
+    }
+}
+
+/// As settings have it, with a password hidden.
+impl fmt::Display for SinkRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.pattern, self.sink)
+    }
+}
+
+impl fmt::Display for SinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if self.argument.is_empty() {
+            return Ok(());
+        }
+        write!(f, ":{}", hide_password(&self.argument).replace(',', "%2C"))
+    }
+}
+
+impl fmt::Debug for SinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A URL without its password: `redis://user:<hidden>@host`.
+pub(super) fn hide_password(url: &str) -> String {
+    let start = url.find("//").map_or(0, |at| at + 2);
+    let authority = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
+    match url[start..authority].rfind('@').map(|at| start + at) {
+        Some(at) => match url[start..at].find(':').map(|colon| start + colon) {
+            Some(colon) => format!("{}:<hidden>{}", &url[..colon], &url[at..]),
+            None => url.to_owned(),
+        },
+        None => url.to_owned(),
+    }
+}
+
+/// Where sessions are kept, as `TIDEGATE_SESSION_STORE` says it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SessionStoreSpec {
+    /// Embedded where there is a data directory, else in memory.
+    Auto,
+    /// In the workers' memory: gone with the process.
+    Memory,
+    /// In the data directory.
+    Embedded,
+    /// In Redis; the URL.
+    Redis(String),
+    /// In MySQL or MariaDB; the URL.
+    MySql(String),
+}
+
+impl SessionStoreSpec {
+    /// Reads it.
+    pub(super) fn parse(text: &str) -> Result<SessionStoreSpec, String> {
+        match text {
+            "auto" => Ok(SessionStoreSpec::Auto),
+            "memory" => Ok(SessionStoreSpec::Memory),
+            "embedded" => Ok(SessionStoreSpec::Embedded),
+            url if url.starts_with("redis://") || url.starts_with("redis+") => {
+                Ok(SessionStoreSpec::Redis(url.to_owned()))
+            }
+            url if url.starts_with("mysql://") => Ok(SessionStoreSpec::MySql(url.to_owned())),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+/// As settings have it, with a password hidden.
+impl fmt::Display for SessionStoreSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SessionStoreSpec::Auto => f.write_str("auto"),
+            SessionStoreSpec::Memory => f.write_str("memory"),
+            SessionStoreSpec::Embedded => f.write_str("embedded"),
+            SessionStoreSpec::Redis(url) | SessionStoreSpec::MySql(url) => f.write_str(&hide_password(url)),
+        }
+    }
+}
+
+impl fmt::Debug for SessionStoreSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for (given, shown) in [
+            ("redis://u:secret@h:1/0?a=b", "redis://u:<hidden>@h:1/0?a=b"),
+            ("redis://:p@ss@h", "redis://:<hidden>@h"),
+            ("redis://h:1/a:b@c", "redis://h:1/a:b@c"),
+            ("/var/log/a.jsonl", "/var/log/a.jsonl"),
+        ] {
+            assert_eq!(hide_password(given), shown);
+        }
+        let route = SinkRoute::parse("a/#=redis:redis://u:secret@h:1").unwrap();
+        assert_eq!(route.to_string(), "a/#=redis:redis://u:<hidden>@h:1");
+        assert!(!format!("{route:?}").contains("secret"));
+    }
+
+    #[test]
+    fn routes_are_read_and_written_alike() {
+        for text in ["*=none", "orders/#=file:/a%2Cb.jsonl", "x=handler:mine"] {
+            assert_eq!(SinkRoute::parse(text).unwrap().to_string(), text);
+        }
+        for wrong in ["", "a", "a=", "a=nothing", "a=none:x", "a=file", "=none", "a*=none"] {
+            assert!(SinkRoute::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
