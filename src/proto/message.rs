@@ -232,6 +232,31 @@ pub fn session_put_payload(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     Some(payload)
 }
 
+/// Splits the payload of SUBMIT and PUBLISH into topic and body: `topic len` u8, topic (1–255 bytes), body.
+pub fn parse_topic(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    parse_session_put(payload)
+}
+
+/// The payload of SUBMIT and PUBLISH, or `None` if the topic is not 1–255 bytes.
+pub fn topic_payload(topic: &[u8], body: &[u8]) -> Option<Vec<u8>> {
+    session_put_payload(topic, body)
+}
+
+/// The payload of the reply to SUBMIT: `message id` u64, `flags` u8 (bit 0: duplicate).
+pub fn submitted_payload(id: u64, duplicate: bool) -> [u8; 9] {
+    let mut payload = [0; 9];
+    payload[..8].copy_from_slice(&id.to_be_bytes());
+    payload[8] = duplicate.into();
+    payload
+}
+
+/// Reads the payload of the reply to SUBMIT: the message's id, and whether it was a duplicate.
+pub fn parse_submitted(payload: &[u8]) -> Option<(u64, bool)> {
+    let (id, flags) = payload.split_first_chunk::<8>()?;
+    let [flags] = flags else { return None };
+    Some((u64::from_be_bytes(*id), flags & 1 != 0))
+}
+
 /// Reads fields off the front of a payload.
 struct Fields<'a>(&'a [u8]);
 
