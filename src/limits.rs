@@ -142,6 +142,9 @@ pub const MAX_STORE_CONNECTIONS: usize = 256;
 /// Largest `TIDEGATE_SESSION_STORE_QUEUE`.
 pub const MAX_STORE_QUEUE: usize = 16 << 20;
 
+/// Writes that one commit of a session store takes together.
+pub const MAX_STORE_COMMIT: usize = 4_096;
+
 /// Routes in `TIDEGATE_SINKS`: each has a thread.
 pub const MAX_SINK_ROUTES: usize = 64;
 

@@ -3,6 +3,7 @@
 //! A session's home works on its own copy, and a store follows: on threads of its own, never on a worker's.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -23,19 +24,24 @@ pub fn store_key(id: &SessionId) -> StoreKey {
 
 /// A place where sessions outlive the process. Used by one thread, which may wait for it.
 ///
-/// Every session there has an owner: the gateway process that last opened or claimed it. Its `fence` is a
-/// number that grows with each claim; what is written under an older one is refused, so that a gateway
-/// which does not know yet that it has lost a session can't change it.
+/// Every session there has an owner: the gateway process that last opened or claimed it. The `fence` tells
+/// owners apart: 1 for the one that opened the session, and one more with each claim. A write under a smaller
+/// one than the session has there is [`Written::Lost`], so that a gateway which does not know yet that it has
+/// lost a session can't change it. One under a greater one is done, and leaves that one there: a store that
+/// has forgotten its last claim learns it again.
+///
+/// After an error the store is dropped, and made anew for the next operation.
 pub trait SessionStore: Send {
     /// Brings writes, in order, to where they survive a crash of the store as well: as few commits as it
-    /// takes. One result for each.
+    /// takes, at most [`crate::limits::MAX_STORE_COMMIT`] writes at once. One result for each.
     ///
     /// # Errors
     /// The store is down or too slow; nothing is known of the writes, which may be tried again.
     fn commit(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreDown>;
 
-    /// Makes this process the owner of a session, if it is there, alive, and `principal`'s. Atomic: of two
-    /// that claim, one is the later, and the owner.
+    /// Makes this process the owner of a session, if it is there, alive at `now_ms` (milliseconds since 1970),
+    /// and `principal`'s. Atomic: of two that claim, one is the later, and the owner. How long it lives stays
+    /// as it was: the new owner touches it.
     ///
     /// # Errors
     /// The store is down or too slow; nothing is known of the claim.
@@ -55,10 +61,17 @@ pub trait SessionStore: Send {
     fn close(self: Box<Self>) -> Result<(), StoreDown>;
 }
 
+/// Makes a store, on the thread that uses it: at the start, and again after an error.
+pub type MakeStore = Arc<dyn Fn() -> Result<Box<dyn SessionStore>, StoreDown> + Send + Sync>;
+
+/// When a session ends that lives as long as its owner's process, and its time to live after that. Only a
+/// store that can tell when that process has ended is given it: the embedded one.
+pub const WITH_ITS_OWNER: u64 = u64::MAX;
+
 /// A session as a store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Under which its new owner writes.
+    /// Under which its new owner writes: one more than its last owner's.
     pub fence: u64,
     /// Its keys and values.
     pub state: Pairs,
@@ -69,7 +82,7 @@ pub struct Stored {
 pub struct Write {
     /// The session.
     pub key: StoreKey,
-    /// The owner's fence; 0 with [`WriteOp::Open`].
+    /// The owner's fence: 1, or what its claim gave.
     pub fence: u64,
     /// What changes.
     pub op: WriteOp,
@@ -78,7 +91,8 @@ pub struct Write {
 /// What changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteOp {
-    /// It begins, or is there again after the store has lost it, with this state.
+    /// It begins, or is there again after the store has lost it, with this state and this write's fence. If it
+    /// is there after all (a try whose outcome was not known was done), all of it is replaced.
     Open {
         /// Whose it is.
         principal: Box<str>,
@@ -103,11 +117,8 @@ pub enum WriteOp {
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It is there. Of an [`WriteOp::Open`]: under this fence.
-    Done {
-        /// The fence that later writes carry.
-        fence: u64,
-    },
+    /// It is there. An [`WriteOp::End`] of what is not there is done as well.
+    Done,
     /// Another process has claimed the session: it is not ours any more.
     Lost,
     /// The store has no such session (any more). An owner that has it may open it again.

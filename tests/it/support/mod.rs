@@ -10,6 +10,8 @@ mod made_up;
 mod openmetrics;
 mod process;
 mod server;
+#[allow(dead_code)] // until the first store is there
+pub mod store_contract;
 
 use std::time::{Duration, Instant};
 
