@@ -12,10 +12,20 @@
 //! | `storage` | what a disk is: real ones, and simulated ones in tests |
 //! | `sink` | from the journal to the user's systems |
 
+mod disk;
+mod log;
 mod message;
+mod options;
+mod reader;
+pub mod repair;
 pub mod sink;
 pub mod storage;
 mod topic;
 
+pub use disk::{DIR, Disk, DiskFile};
+pub use log::Log;
 pub use message::{Draft, Key, Message};
+pub use options::{CommitError, Cut, Damage, LogOptions, LogRoute, NoRoom, OpenError, Progress, Recovery, Staged};
+pub use reader::{ReadError, Reader};
+pub use repair::{repair, verify};
 pub use topic::{TopicPattern, is_topic};
