@@ -145,6 +145,9 @@ pub const MAX_STORE_QUEUE: usize = 16 << 20;
 /// Writes that one commit of a session store takes together.
 pub const MAX_STORE_COMMIT: usize = 4_096;
 
+/// Sessions that a session store is asked for together: what it answers is held in memory.
+pub const MAX_STORE_CLAIMS: usize = 512;
+
 /// Routes in `TIDEGATE_SINKS`: each has a thread.
 pub const MAX_SINK_ROUTES: usize = 64;
 

@@ -39,13 +39,14 @@ pub trait SessionStore: Send {
     /// The store is down or too slow; nothing is known of the writes, which may be tried again.
     fn commit(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreDown>;
 
-    /// Makes this process the owner of a session, if it is there, alive at `now_ms` (milliseconds since 1970),
-    /// and `principal`'s. Atomic: of two that claim, one is the later, and the owner. How long it lives stays
-    /// as it was: the new owner touches it.
+    /// Makes this process the owner of sessions: of each that is there, alive at `now_ms` (milliseconds since
+    /// 1970), and its principal's. Each is atomic: of two that claim, one is the later, and the owner. How long
+    /// it lives stays as it was: the new owner touches it. At most [`crate::limits::MAX_STORE_CLAIMS`] at once,
+    /// one answer for each, `None`: not to be had.
     ///
     /// # Errors
-    /// The store is down or too slow; nothing is known of the claim.
-    fn claim(&mut self, key: &StoreKey, principal: &str, now_ms: u64) -> Result<Option<Stored>, StoreDown>;
+    /// The store is down or too slow; nothing is known of the claims, which may be tried again.
+    fn claim(&mut self, wanted: &[Wanted], now_ms: u64) -> Result<Vec<Option<Stored>>, StoreDown>;
 
     /// Forgets sessions whose time has run out, about `budget` at most. Returns how many; stores that do so by
     /// themselves have nothing to do.
@@ -67,6 +68,15 @@ pub type MakeStore = Arc<dyn Fn() -> Result<Box<dyn SessionStore>, StoreDown> + 
 /// When a session ends that lives as long as its owner's process, and its time to live after that. Only a
 /// store that can tell when that process has ended is given it: the embedded one.
 pub const WITH_ITS_OWNER: u64 = u64::MAX;
+
+/// A session that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The session.
+    pub key: StoreKey,
+    /// Whose it has to be.
+    pub principal: Box<str>,
+}
 
 /// A session as a store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What every session store has to do, whatever is behind it.
 
-use tidegate::session::store::{Pairs, SessionStore, StoreKey, Stored, Write, WriteOp, Written};
+use tidegate::session::store::{Pairs, SessionStore, StoreKey, Stored, Wanted, Write, WriteOp, Written};
 
 const NOW: u64 = 1_000_000;
 
@@ -27,6 +27,12 @@ fn sorted(stored: Option<Stored>) -> Option<(u64, Pairs)> {
     })
 }
 
+fn claim(store: &mut dyn SessionStore, key: StoreKey, principal: &str, now_ms: u64) -> Option<Stored> {
+    let mut claimed = store.claim(&[Wanted { key, principal: principal.into() }], now_ms).unwrap();
+    assert_eq!(claimed.len(), 1);
+    claimed.pop().unwrap()
+}
+
 /// Checks a store that is empty, or holds none of the sessions whose keys begin with `prefix`. `now_ms` is the
 /// store's own time, where that forgets sessions by itself.
 pub fn check(store: &mut dyn SessionStore, prefix: [u8; 8], now_ms: u64) {
@@ -48,12 +54,8 @@ pub fn check(store: &mut dyn SessionStore, prefix: [u8; 8], now_ms: u64) {
     ]);
     assert_eq!(written.unwrap(), [Written::Done; 7]);
     let state = vec![pair(b"empty", b""), pair(b"k", b"two"), pair(&[0xFF; 255], &binary)];
-    assert_eq!(sorted(store.claim(&a, "alice", now_ms).unwrap()), Some((2, state.clone())));
-    assert_eq!(
-        sorted(store.claim(&b, "alice", now_ms).unwrap()),
-        Some((2, Vec::new())),
-        "without state it is one, too"
-    );
+    assert_eq!(sorted(claim(store, a, "alice", now_ms)), Some((2, state.clone())));
+    assert_eq!(sorted(claim(store, b, "alice", now_ms)), Some((2, Vec::new())), "without state it is one, too");
 
     // Whoever held it before can do nothing any more, and that is told for each write.
     let written = store.commit(&[
@@ -66,17 +68,27 @@ pub fn check(store: &mut dyn SessionStore, prefix: [u8; 8], now_ms: u64) {
     ]);
     let lost = Written::Lost;
     assert_eq!(written.unwrap(), [lost, lost, lost, lost, lost, Written::Done]);
-    assert_eq!(sorted(store.claim(&a, "alice", now_ms).unwrap()), Some((3, state.clone())));
+    assert_eq!(sorted(claim(store, a, "alice", now_ms)), Some((3, state.clone())));
 
     // Only its principal gets it; who asks in vain changes nothing.
-    assert_eq!(store.claim(&a, "bob", now_ms).unwrap(), None);
-    assert_eq!(store.claim(&d, "alice", now_ms).unwrap(), None, "never there");
+    assert_eq!(claim(store, a, "bob", now_ms), None);
+    assert_eq!(claim(store, d, "alice", now_ms), None, "never there");
     assert_eq!(store.commit(&[put(a, 3, b"k", b"three")]).unwrap(), [Written::Done], "still the owner");
 
     // The same opened once more, as after a try whose outcome was not known: all of it is replaced.
     let again = open(a, 3, later, vec![pair(b"only", b"this")]);
     assert_eq!(store.commit(&[again.clone(), again]).unwrap(), [Written::Done; 2]);
-    assert_eq!(sorted(store.claim(&a, "alice", now_ms).unwrap()), Some((4, vec![pair(b"only", b"this")])));
+    assert_eq!(sorted(claim(store, a, "alice", now_ms)), Some((4, vec![pair(b"only", b"this")])));
+
+    // Several at once, the same one twice among them: each claim is one.
+    let wanted = |key| Wanted { key, principal: "alice".into() };
+    let fences: Vec<_> = store
+        .claim(&[wanted(a), wanted(d), wanted(b), wanted(a)], now_ms)
+        .unwrap()
+        .into_iter()
+        .map(|stored| stored.map(|stored| stored.fence))
+        .collect();
+    assert_eq!(fences, [Some(5), None, Some(3), Some(6)]);
 
     // A store that has forgotten the last claim learns it from the next write.
     assert_eq!(store.commit(&[put(a, 9, b"only", b"that")]).unwrap(), [Written::Done]);
@@ -85,23 +97,23 @@ pub fn check(store: &mut dyn SessionStore, prefix: [u8; 8], now_ms: u64) {
     // Its end.
     let written = store.commit(&[write(a, 9, WriteOp::End), put(a, 9, b"k", b"v"), write(a, 9, WriteOp::End)]);
     assert_eq!(written.unwrap(), [Written::Done, Written::Gone, Written::Done]);
-    assert_eq!(store.claim(&a, "alice", now_ms).unwrap(), None);
+    assert_eq!(claim(store, a, "alice", now_ms), None);
     let touch = write(a, 9, WriteOp::Touch { ends_ms: later });
     assert_eq!(store.commit(&[touch, open(a, 9, later, Vec::new())]).unwrap(), [Written::Gone, Written::Done]);
-    assert_eq!(sorted(store.claim(&a, "alice", now_ms).unwrap()), Some((10, Vec::new())), "nothing of its first life");
+    assert_eq!(sorted(claim(store, a, "alice", now_ms)), Some((10, Vec::new())), "nothing of its first life");
 
     // One whose time has run out is nobody's, and is swept; a touch moves its end.
     let written = store.commit(&[
         open(c, 1, later, vec![pair(b"k", b"v")]),
         write(c, 1, WriteOp::Touch { ends_ms: now_ms - 10 }),
         open(d, 1, now_ms - 10, Vec::new()),
-        write(b, 2, WriteOp::Touch { ends_ms: later + 5 }),
+        write(b, 3, WriteOp::Touch { ends_ms: later + 5 }),
     ]);
     assert_eq!(written.unwrap()[0], Written::Done);
-    assert_eq!(store.claim(&c, "alice", now_ms).unwrap(), None);
-    assert_eq!(store.claim(&d, "alice", now_ms).unwrap(), None);
+    assert_eq!(claim(store, c, "alice", now_ms), None);
+    assert_eq!(claim(store, d, "alice", now_ms), None);
     for _ in 0..1_000 {
         store.sweep(now_ms, 16).unwrap();
     }
-    assert_eq!(store.commit(&[put(c, 1, b"k", b"v"), put(b, 2, b"k", b"v")]).unwrap(), [Written::Gone, Written::Done]);
+    assert_eq!(store.commit(&[put(c, 1, b"k", b"v"), put(b, 3, b"k", b"v")]).unwrap(), [Written::Gone, Written::Done]);
 }
