@@ -57,6 +57,7 @@ sed -n 2p "$work/token" >"$work/tokens"
 sed -n 1p "$work/token" >"$work/secret"
 TIDEGATE_LISTEN=127.0.0.1:0 TIDEGATE_ADMIN=127.0.0.1:0 TIDEGATE_WORKERS=2 TIDEGATE_CPUS=off \
   TIDEGATE_AUTH=tokens TIDEGATE_TOKENS_FILE=$work/tokens TIDEGATE_DRAIN_ANNOUNCE_MS=3000 TIDEGATE_DATA_DIR=$work/data \
+  TIDEGATE_SINKS="audit/#=file:$work/audit.jsonl,*=none" \
   start handlers "$root/target/debug/examples/handlers"
 server=$pid
 [[ $line =~ ^handlers\ listens\ on\ ([^\;]+)\;\ admin\ http://(.+)$ ]] || fail "no addresses in: $line"

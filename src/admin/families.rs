@@ -24,6 +24,7 @@ pub(super) fn all(control: &dyn Control) -> Vec<Family> {
     families.extend(drain(&workers, &overview));
     families.extend(pool(&overview));
     families.extend(room(&overview));
+    families.extend(super::records::all(&overview));
     families.extend(process(&Process::now()));
     families
 }
@@ -128,6 +129,7 @@ fn name(stat: &str) -> (String, Option<Unit>) {
     let (name, unit) = match stat {
         "accepted" => ("requests_accepted", None),
         "cut" => ("requests_cut", None),
+        "kept" => ("requests_kept", None),
         "in_flight" => ("requests_in_flight", None),
         "unbalanced" => ("ledger_unbalanced_requests", None),
         "bytes_in" => ("received", Some(Unit::Bytes)),

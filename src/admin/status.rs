@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::Control;
-use super::process;
+use super::{lasting, process};
 use crate::build;
 use crate::proto::{Command, ErrorCode};
 use crate::stats::{
@@ -72,6 +72,12 @@ pub struct Status {
     pub latency: Handled,
     /// The blocking pool.
     pub pool: Pool,
+    /// The journal, where there is a data directory.
+    pub journal: Option<lasting::Journal>,
+    /// Where its messages go.
+    pub routes: Vec<lasting::Route>,
+    /// Where sessions outlive the process, if anywhere.
+    pub session_store: Option<lasting::Store>,
     /// The drain, and the ledger that it will close with.
     pub drain: Drain,
 }
@@ -191,7 +197,7 @@ pub struct Account {
     pub answered: u64,
     /// Requests answered with an ERROR.
     pub failed: u64,
-    /// Requests that the journal keeps for the next start.
+    /// Requests that were ended without an answer, and whose message the journal keeps for the next start.
     pub pending: u64,
     /// Requests that were ended without an answer.
     pub cut: u64,
@@ -251,6 +257,9 @@ impl Status {
             cuts: ends(EndKind::Cut),
             latency: Handled::of(&overview),
             pool: Pool::of(overview.pool),
+            journal: overview.journal.as_ref().map(lasting::Journal::of),
+            routes: overview.routes.iter().map(lasting::Route::of).collect(),
+            session_store: overview.store.as_ref().map(lasting::Store::of),
             drain: Drain::of(overview.drain.as_ref(), &totals, ledger),
             totals,
             workers,
@@ -336,7 +345,9 @@ impl Account {
             account.answered += answered;
             account.failed += failed;
             account.cut += cut;
-            account.in_flight += accepted.saturating_sub(answered + failed + cut);
+            let kept = stats.kept.get();
+            account.pending += kept;
+            account.in_flight += accepted.saturating_sub(answered + failed + kept + cut);
             account.connections += stats.connections_accepted.get();
             account.refused += stats.connections_refused.get();
             account.connections_cut += stats.drain_cuts.get();

@@ -9,10 +9,13 @@
 //! | file | what it keeps |
 //! |---|---|
 //! | `message`, `topic` | what is stored, and where it goes |
+//! | `intake`, `handle`, `writer` | from the workers to the disk, and back |
 //! | `storage` | what a disk is: real ones, and simulated ones in tests |
 //! | `sink` | from the journal to the user's systems |
 
 mod disk;
+mod handle;
+mod intake;
 mod log;
 mod message;
 mod options;
@@ -21,11 +24,15 @@ pub mod repair;
 pub mod sink;
 pub mod storage;
 mod topic;
+mod writer;
 
 pub use disk::{DIR, Disk, DiskFile};
+pub(crate) use handle::{Journal, Settle, Settled};
+pub(crate) use intake::Inlet;
 pub use log::Log;
 pub use message::{Draft, Key, Message};
 pub use options::{CommitError, Cut, Damage, LogOptions, LogRoute, NoRoom, OpenError, Progress, Recovery, Staged};
 pub use reader::{ReadError, Reader};
 pub use repair::{repair, verify};
 pub use topic::{TopicPattern, is_topic};
+pub(crate) use writer::{OnPoison, Opened};

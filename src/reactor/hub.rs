@@ -14,6 +14,7 @@ use super::pending::PendingTable;
 use super::token::ConnToken;
 use crate::auth::Refused;
 use crate::conn::{Millis, Refusal, Welcome};
+use crate::journal::Inlet;
 use crate::proto::{Command, ErrorCode, SessionId, Trace};
 use crate::session::{Caller, Claim, IdKey, Owner, Principal, Secrets, SessionKey, Sessions};
 use crate::stats::WorkerStats;
@@ -118,6 +119,8 @@ pub struct Hub {
     pub refused: Option<Refused>,
     /// When tokens expire.
     pub expiries: Expiries,
+    /// The way into the journal, where there is one.
+    pub journal: Option<Inlet>,
     ids: IdKey,
     secrets: Secrets,
     pub(super) stats: Arc<WorkerStats>,
@@ -151,6 +154,7 @@ impl Hub {
             hop_timeout_ms: 0,
             refused: None,
             expiries,
+            journal: None,
             ids,
             secrets: Secrets::new(|bytes| getrandom::fill(bytes).is_ok()),
             stats,

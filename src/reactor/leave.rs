@@ -77,8 +77,10 @@ impl Reactor {
         }
         // An AUTH that waits for its session is its connection's to account for.
         pending.retain(|pending| pending.wait != Wait::Claim);
+        let kept = pending.iter().filter(|pending| pending.wait == Wait::Kept).count();
         self.wire.stats.in_flight.sub(pending.len() as u64);
-        self.wire.stats.cut.add(pending.len() as u64);
+        self.wire.stats.kept.add(kept as u64);
+        self.wire.stats.cut.add((pending.len() - kept) as u64);
         let mut per_slot = std::collections::HashMap::<ConnToken, u64>::new();
         pending.iter().for_each(|p| *per_slot.entry(p.token).or_default() += 1);
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
@@ -133,7 +135,7 @@ impl Reactor {
         // The step that panicked may have counted by half.
         let stats = &self.wire.stats;
         stats.in_flight.set(0);
-        let told = stats.answered.get() + stats.failed.get();
+        let told = stats.answered.get() + stats.failed.get() + stats.kept.get();
         stats.cut.set(stats.accepted.get().saturating_sub(told));
         stats.connections_open.set(0);
         let gone = stats.connections_accepted.get().saturating_sub(stats.closed.sum());

@@ -1,5 +1,7 @@
 //! What comes from handlers and from other workers.
 
+use std::borrow::Cow;
+
 use super::about::{About, about};
 use super::access::{self, Chosen};
 use super::hub::SessionPlace;
@@ -11,6 +13,7 @@ use super::token::ConnToken;
 use super::turn::find;
 use crate::conn::{Refusal, Welcome};
 use crate::proto::ErrorCode;
+use crate::proto::message::submitted_payload;
 use crate::service::{AnswerSink, Failure, Outcome};
 
 impl Reactor {
@@ -18,7 +21,9 @@ impl Reactor {
     pub(super) fn read_mail(&mut self, budget: usize) -> bool {
         for taken in 0..budget {
             // Answers first: they let requests go.
-            if let Ok(Answer { pending, outcome }) = self.inbox.answers.try_recv() {
+            if let Ok(settled) = self.inbox.settled.try_recv() {
+                self.take_settled(settled);
+            } else if let Ok(Answer { pending, outcome }) = self.inbox.answers.try_recv() {
                 self.handle_answer(pending, outcome);
             } else if let Ok(letter) = self.inbox.letters.try_recv() {
                 self.handle_letter(letter);
@@ -41,13 +46,18 @@ impl Reactor {
                     continue;
                 }
                 Wait::State => Failure::new(ErrorCode::Unavailable, "the session's worker did not answer in time"),
-                Wait::Handler | Wait::StateByDeadline => Failure::of(ErrorCode::DeadlineExceeded),
+                Wait::Handler | Wait::StateByDeadline | Wait::Journal | Wait::Kept => {
+                    Failure::of(ErrorCode::DeadlineExceeded)
+                }
             };
             self.land(pending, Outcome::Error(failure));
         }
     }
 
-    fn handle_answer(&mut self, key: super::pending::PendingKey, outcome: Outcome) {
+    pub(super) fn handle_answer(&mut self, key: super::pending::PendingKey, outcome: Outcome) {
+        if matches!(outcome, Outcome::Kept) {
+            return self.hub.pending.keep(key);
+        }
         let Some(pending) = self.hub.pending.take(key) else { return };
         match outcome {
             Outcome::Claimed(granted) => self.settle_claim(pending, granted),
@@ -59,6 +69,7 @@ impl Reactor {
     fn land(&mut self, mut pending: Pending, outcome: Outcome) {
         let (to, chosen) = (pending.to, pending.chosen.take());
         let stats = &self.wire.stats;
+        let stored;
         if let Some(began) = pending.since
             && let Some(route) = self.services.router.find(to.cmd)
             && let Some(latency) = stats.handlers.get(route.index)
@@ -74,7 +85,13 @@ impl Reactor {
             self.tell_failure(&pending, &outcome);
         }
         let answer = match outcome {
-            Outcome::Reply { payload, fallback } => to.check(&payload, fallback).map(|()| (payload, fallback)),
+            Outcome::Reply { payload, fallback } => {
+                to.check(&payload, fallback).map(|()| (Cow::Owned::<[u8]>(payload), fallback))
+            }
+            Outcome::Stored { id, duplicate } => {
+                stored = submitted_payload(id, duplicate);
+                Ok((Cow::Borrowed(&stored[..]), None))
+            }
             Outcome::Error(failure) => Err(failure),
             _ => Err(Failure::of(ErrorCode::Internal)),
         };

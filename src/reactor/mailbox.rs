@@ -8,6 +8,8 @@ use mio::Waker;
 
 use super::inspect::{Back, Disconnected, ListPart, ListQuery};
 use super::pending::PendingKey;
+use crate::journal::Settle;
+pub(crate) use crate::journal::Settled;
 use crate::proto::SessionId;
 use crate::service::{AnswerSink, Outcome};
 use crate::session::{Owner, Principal};
@@ -112,6 +114,8 @@ pub struct Mailbox {
     letters: Sender<Letter>,
     /// Not bounded by itself, but by the table of requests in flight: each entry is answered once.
     answers: Sender<Answer>,
+    /// Answers too, many at once.
+    settled: Sender<Settled>,
     waker: Waker,
     awake: AtomicBool,
 }
@@ -123,14 +127,17 @@ pub struct Inbox {
     pub letters: Receiver<Letter>,
     /// From handlers and workers.
     pub answers: Receiver<Answer>,
+    /// From the journal.
+    pub settled: Receiver<Settled>,
 }
 
 /// A worker's mailbox for `capacity` letters.
 pub fn mailbox(capacity: usize, waker: Waker) -> (Arc<Mailbox>, Inbox) {
     let (letters, letters_in) = bounded(capacity);
     let (answers, answers_in) = unbounded();
-    let mailbox = Mailbox { letters, answers, waker, awake: AtomicBool::new(false) };
-    (Arc::new(mailbox), Inbox { letters: letters_in, answers: answers_in })
+    let (settled, settled_in) = unbounded();
+    let mailbox = Mailbox { letters, answers, settled, waker, awake: AtomicBool::new(false) };
+    (Arc::new(mailbox), Inbox { letters: letters_in, answers: answers_in, settled: settled_in })
 }
 
 impl Mailbox {
@@ -162,6 +169,14 @@ impl Mailbox {
     pub fn opened(&self) -> bool {
         // The load alone keeps an idle mailbox's cache line shared.
         self.awake.load(Ordering::Acquire) && self.awake.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Settle for Mailbox {
+    fn settle(&self, settled: Settled) {
+        // As with answers, below.
+        let _ = self.settled.send(settled);
+        self.wake();
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `live` | what may change while it runs |
 //! | `leave` | what a drain asks for |
 //! | `inquiry`, `inspect` | what an operator asks for: lists of connections, and the end of one |
+//! | `submit` | SUBMIT, to the journal and back |
 //! | `steps` | where the time of a tick goes |
 //! | `token` | names of event sources |
 //! | `bench_support` | what micro benchmarks reach of all this |
@@ -43,6 +44,7 @@ mod outq;
 mod pending;
 mod serve;
 mod steps;
+mod submit;
 mod tick;
 mod token;
 mod transport;

@@ -41,6 +41,10 @@ pub enum Wait {
     StateByDeadline,
     /// A session's home, to resume it.
     Claim,
+    /// The journal.
+    Journal,
+    /// The delivery of a message that the journal has.
+    Kept,
 }
 
 /// The requests in flight of one worker.
@@ -94,6 +98,14 @@ impl PendingTable {
         }
         self.deadlines.set(slot, None);
         Some(self.entries.remove(slot))
+    }
+
+    /// A request's message is in the journal, and its answer waits for the delivery.
+    pub fn keep(&mut self, key: PendingKey) {
+        let entry = self.entries.get_mut(key.0 as u32 as usize);
+        if let Some(pending) = entry.filter(|pending| pending.generation == (key.0 >> 32) as u32) {
+            pending.wait = Wait::Kept;
+        }
     }
 
     /// Takes out the request that was put in last: it is not in flight after all.

@@ -24,7 +24,7 @@ use crate::session::{Principal, SessionKey, Sessions, StateFull};
 use crate::stats::WorkerStats;
 
 /// How long a client should wait before it tries again what was OVERLOADED.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// What all workers of a server share.
 #[derive(Clone)]
@@ -87,6 +87,7 @@ impl Host for Turn<'_> {
     fn dispatch(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
         match request.cmd {
             Command::SESSION_GET | Command::SESSION_PUT | Command::SESSION_DELETE => self.session_state(request, out),
+            Command::SUBMIT => self.submit(request, out),
             cmd => match self.services.router.find(cmd) {
                 None => reply_to(request).encode_failure(out, &Failure::of(ErrorCode::UnknownCommand)),
                 Some(route) => self.application(route, request, out),
@@ -374,6 +375,6 @@ fn parse_state_op<'a>(request: &Frame<'a>) -> Option<StateSlices<'a>> {
     }
 }
 
-fn reply_to(request: &Frame<'_>) -> ReplyTo {
+pub(super) fn reply_to(request: &Frame<'_>) -> ReplyTo {
     ReplyTo { seq: request.seq, cmd: request.cmd, version: request.version }
 }

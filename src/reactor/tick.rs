@@ -251,6 +251,7 @@ impl Reactor {
         self.steps.lap(Step::Other);
         self.mail_left = (notified || self.mail_left) && self.read_mail(self.pace.mail_batch);
         self.steps.lap(Step::Handle);
+        self.hand_over();
         self.go_on_listing();
         self.hub.empty_outbox();
         self.flush_dirty();

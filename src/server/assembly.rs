@@ -12,6 +12,7 @@ use super::inherited::Sockets;
 use super::plan::{Drain, Notify};
 use super::worker::{Report, Worker};
 use crate::config::Config;
+use crate::journal::{Inlet, Journal};
 use crate::limits::REFUSAL_SLOTS;
 use crate::reactor::{self, Expiries, Hub, Inbox, LiveCell, Mailbox, Parts, Reactor, Services};
 use crate::session::{IdKey, SessionLimits, Sessions, StateLimits};
@@ -73,6 +74,7 @@ impl Assembly {
         services: &Services,
         drain: &Arc<Drain>,
         reports: &Sender<Report>,
+        journal: Option<&Arc<Journal>>,
     ) -> std::io::Result<Vec<Worker>> {
         let config = &*live.get().config;
         let state = StateLimits { entries: config.session_max_entries, bytes: config.session_max_bytes };
@@ -82,7 +84,7 @@ impl Assembly {
         for (index, ((poll, inbox, signals), listeners)) in polls.into_iter().zip(sockets.listeners).enumerate() {
             let core = config.core(index);
             let limits = SessionLimits { sessions: core.max_sessions, state, ttl_s };
-            let hub = Hub::new(
+            let mut hub = Hub::new(
                 index as u16,
                 Sessions::new(index as u16, self.ids.clone(), limits),
                 self.ids.clone(),
@@ -91,6 +93,7 @@ impl Assembly {
                 Arc::clone(&self.stats[index]),
                 Expiries::new(config, index, core.max_connections + REFUSAL_SLOTS),
             );
+            hub.journal = journal.map(|journal| Inlet::new(Arc::clone(journal), index as u16));
             let live = Arc::clone(live);
             let services = services.clone();
             let parts =

@@ -13,7 +13,7 @@ pub struct Ledger {
     pub answered: u64,
     /// Requests answered with an ERROR.
     pub failed: u64,
-    /// Requests that the journal keeps for the next start.
+    /// Requests that were ended without an answer, and whose message the journal keeps for the next start.
     pub pending: u64,
     /// Requests that were ended without an answer.
     pub cut: u64,
@@ -35,6 +35,24 @@ pub struct Ledger {
     pub cuts_unnamed: u64,
     /// Workers that did not report by the end: what they had in hand counts as cut.
     pub missing_workers: Vec<usize>,
+    /// What became of messages, where there is a journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalAccount>,
+}
+
+/// What became of messages that were submitted.
+#[derive(Serialize, Deserialize, Default, Clone, Debug, PartialEq)]
+pub struct JournalAccount {
+    /// Messages stored since the start.
+    pub stored: u64,
+    /// Retries recognised as such, and not stored again.
+    pub duplicates: u64,
+    /// Messages delivered to their sinks since the start.
+    pub delivered: u64,
+    /// Messages on the disk that their sinks have not got yet: the next start delivers them first.
+    pub pending: u64,
+    /// Whether everything was brought to the disk, and the journal closed in good order.
+    pub closed: bool,
 }
 
 /// How long each phase of a drain took. Milliseconds.
@@ -127,6 +145,9 @@ impl fmt::Display for Ledger {
         if self.cuts_unnamed > 0 {
             line(f, "", format!("and {} more", n(self.cuts_unnamed)))?;
         }
+        if let Some(journal) = &self.journal {
+            line(f, "journal", journal.to_string())?;
+        }
         for worker in &self.missing_workers {
             line(f, "missing", format!("worker {worker} did not report: what it had in hand is cut"))?;
         }
@@ -162,6 +183,29 @@ impl Ledger {
             rest.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{} {what}", n(*number))),
         );
         parts.join(", ")
+    }
+}
+
+impl fmt::Display for JournalAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} stored", count(self.stored, "message"))?;
+        if self.duplicates > 0 {
+            write!(
+                f,
+                ", {} recognised",
+                n(self.duplicates) + if self.duplicates == 1 { " retry" } else { " retries" }
+            )?;
+        }
+        if self.delivered > 0 {
+            write!(f, ", {} delivered", n(self.delivered))?;
+        }
+        if self.pending > 0 {
+            write!(f, ", {} to be delivered by the next start", n(self.pending))?;
+        }
+        if !self.closed {
+            write!(f, "; it could not be closed in good order, see the log")?;
+        }
+        Ok(())
     }
 }
 

@@ -26,6 +26,7 @@ pub mod ledger;
 mod operator;
 mod overview;
 mod plan;
+mod records;
 mod reload;
 mod start;
 mod supervisor;
@@ -42,7 +43,7 @@ use std::time::Duration;
 
 pub use audit::{AuditError, AuditLog};
 pub use builder::{Builder, StartError};
-pub use ledger::{Cut, Ledger, PhaseDurations};
+pub use ledger::{Cut, JournalAccount, Ledger, PhaseDurations};
 
 pub use crate::reactor::{ConnectionInfo, Connections, Disconnected, Inquiry, ListPart, ListQuery};
 
@@ -96,6 +97,7 @@ pub(crate) struct Shared {
     /// The application's commands, in the order in which they were routed.
     routes: Vec<(Command, Place)>,
     live: Arc<LiveCell>,
+    records: records::Views,
     #[cfg(feature = "admin")]
     service_id: String,
     #[cfg(feature = "admin")]
@@ -238,6 +240,7 @@ impl Shared {
             ledger.answered += answered;
             ledger.failed += failed;
             ledger.cut += cut;
+            ledger.pending += stats.kept.get();
             ledger.connections += stats.connections_accepted.get();
             ledger.refused += stats.connections_refused.get();
             ledger.connections_cut += stats.drain_cuts.get();
@@ -245,7 +248,7 @@ impl Shared {
             ledger.bytes_unacked += stats.bytes_unacked.get();
             if missing.contains(&index) {
                 // Also the request whose handler it hangs in, which is not among those in flight.
-                ledger.cut += accepted.saturating_sub(answered + failed + cut);
+                ledger.cut += accepted.saturating_sub(answered + failed + cut + stats.kept.get());
                 ledger.connections_cut += stats.connections_open.get();
             }
         }

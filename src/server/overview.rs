@@ -18,8 +18,8 @@ impl Shared {
             pool: self.pool.view(),
             handlers: self.handlers(),
             settings: self.settings(&config),
-            journal: None,
-            routes: Vec::new(),
+            journal: self.records.journal(),
+            routes: self.records.routes(),
             store: None,
         }
     }
@@ -50,6 +50,7 @@ impl Shared {
     #[cfg(feature = "admin")]
     pub fn welcome(&self) -> Result<(), String> {
         self.health()?;
+        self.records.ready()?;
         match self.stats.iter().position(|stats| stats.accepting_paused.get() != 0) {
             None => Ok(()),
             Some(index) => Err(format!(

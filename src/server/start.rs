@@ -11,14 +11,17 @@ use super::assembly::{Assembly, DrainBegan, hangups};
 use super::bind::bind_all;
 use super::inherited::{Inherited, Sockets};
 use super::plan::Drain;
+use super::records::{self, Records};
 use super::reload::Reloader;
 use super::supervisor::Supervisor;
 use super::systemd::Systemd;
+use super::worker::Report;
 use super::{AuditLog, Builder, Server, Shared, StartError};
 #[cfg(feature = "admin")]
 use crate::admin::{Admin, AdminToken, Control, status::About};
 use crate::auth::Authenticator;
 use crate::config::{AuthMode, Config, Steering};
+use crate::journal::Settle;
 use crate::limits::MAX_WORKERS;
 use crate::reactor::{Live, LiveCell, MAX_LISTENERS, Services};
 use crate::service::{CutFlag, Pool};
@@ -42,6 +45,11 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
     let began = Box::new(DrainBegan(reports.clone()));
     let drain = Arc::new(Drain::new(&config, cut, assembly.mailboxes.clone(), began));
     let live = Arc::new(LiveCell::new(Live { config: Arc::new(config.clone()), auth: checked.auth }));
+    let settle = assembly.mailboxes.iter().map(|mailbox| Arc::clone(mailbox) as Arc<dyn Settle>).collect();
+    let failed = reports.clone();
+    // The supervisor has ended: there is nobody left to tell.
+    let on_poison = Box::new(move |why: &str| drop(failed.send(Report::JournalFailed(why.to_owned()))));
+    let records = Records::start(&config, opened.journal, settle, on_poison)?;
     let shared = Arc::new(Shared {
         drain: Arc::clone(&drain),
         mailboxes: assembly.mailboxes.clone(),
@@ -52,6 +60,7 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
         pool: opened.pool.sender(),
         routes,
         live: Arc::clone(&live),
+        records: records.views(),
         #[cfg(feature = "admin")]
         service_id: config.service_id.clone(),
         #[cfg(feature = "admin")]
@@ -61,7 +70,8 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
             since: std::time::Instant::now(),
         },
     });
-    let workers = assembly.workers(&live, opened.sockets, &services, &drain, &reports);
+    let journal = records.journal();
+    let workers = assembly.workers(&live, opened.sockets, &services, &drain, &reports, journal);
     let workers = workers.map_err(system("set up a worker"))?;
     drop(services); // the pool ends with its last sender
     if let Some(crashed) = opened.audit.start().map_err(|e| StartError::System(e.to_string()))? {
@@ -90,6 +100,7 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
         threads: threads.map_err(system("start the worker threads"))?,
         pool: opened.pool,
         audit: opened.audit,
+        records,
         reloader,
         hangups,
         // A server that signals drain is the whole of its process.
@@ -130,6 +141,8 @@ impl Checked {
 /// What the system gave: all of it is given back where the start ends early.
 struct Opened {
     audit: AuditLog,
+    /// Behind the audit log, whose lock says that nobody else has the directory.
+    journal: Option<records::OpenedJournal>,
     sockets: Sockets,
     pool: Pool,
     #[cfg(feature = "admin")]
@@ -142,8 +155,10 @@ impl Opened {
             Some(dir) => AuditLog::open(dir, &config.service_id).map_err(|e| StartError::System(e.to_string()))?,
             None => AuditLog::none(),
         };
+        let journal = config.data_dir.as_deref().map(|dir| records::open(dir, config)).transpose()?;
         Ok(Opened {
             audit,
+            journal,
             #[cfg(feature = "admin")]
             admin: config.admin.map(Admin::bind).transpose().map_err(|e| StartError::System(e.to_string()))?,
             sockets: inherited.map_or_else(|| bind_all(config), Ok)?,

@@ -13,6 +13,7 @@ use super::audit::AuditLog;
 use super::drain::{Drained, Timeline};
 use super::ledger::{Cut, Ledger, PhaseDurations};
 use super::plan::Drain;
+use super::records::Records;
 use super::reload::Reloader;
 use super::systemd::Systemd;
 use super::worker::{Report, Worker};
@@ -37,6 +38,8 @@ pub(super) struct Supervisor {
     pub threads: Vec<Option<JoinHandle<()>>>,
     pub pool: Pool,
     pub audit: AuditLog,
+    /// What has to be brought to the disk in the end.
+    pub records: Records,
     pub reloader: Reloader,
     /// Stops listening for SIGHUP.
     pub hangups: Option<signal_hook::iterator::Handle>,
@@ -67,6 +70,7 @@ impl Supervisor {
                 Ok(Report::Drained(index, drained)) => self.handle_drained(index, drained),
                 Ok(Report::Died(worker, why)) => self.handle_death(worker, &why),
                 Ok(Report::Disconnected(worker, gone, by)) => record_disconnect(&self.audit, worker, &gone, &by),
+                Ok(Report::JournalFailed(why)) => record_journal(&self.audit, &why),
                 Err(RecvTimeoutError::Timeout) => {
                     self.reloader.look(&self.audit);
                     self.wake_rested();
@@ -204,9 +208,13 @@ impl Supervisor {
             log::error!(busy = busy; "{busy} handlers of the blocking pool did not stop: their threads are left behind");
         }
         let persist_from = Instant::now();
+        let until = plan.as_ref().map_or(persist_from, |plan| plan.cut_at);
+        let journal = std::mem::take(&mut self.records).persist(until);
         for report in self.reports.try_iter() {
-            if let Report::Disconnected(worker, gone, by) = report {
-                record_disconnect(&self.audit, worker, &gone, &by);
+            match report {
+                Report::Disconnected(worker, gone, by) => record_disconnect(&self.audit, worker, &gone, &by),
+                Report::JournalFailed(why) => record_journal(&self.audit, &why),
+                _ => {}
             }
         }
         let mut ledger = self.shared.ledger(&missing);
@@ -217,6 +225,7 @@ impl Supervisor {
             cuts.for_each(|cut| name_cut(&mut ledger, worker, cut, why));
         }
         ledger.missing_workers = missing;
+        ledger.journal = journal;
         ledger.durations = durations(self.drained.iter().flatten().map(|d| d.timeline));
         ledger.durations.persist_ms = millis(persist_from.elapsed());
         ledger.durations.total_ms = millis(begun.elapsed());
@@ -251,6 +260,18 @@ fn record_disconnect(audit: &AuditLog, worker: u16, gone: &Disconnected, by: &st
     let (principal, session) = (info.principal.as_deref(), info.session.map(|id| hex(&id)));
     let details = DisconnectDetails { worker, peer: info.peer, principal, session, by };
     if let Err(error) = audit.record("disconnect", "operator", &details) {
+        log::error!("{error}");
+    }
+}
+
+/// What the audit log tells of a journal whose disk has failed.
+#[derive(Serialize)]
+struct JournalDetails<'a> {
+    message: &'a str,
+}
+
+fn record_journal(audit: &AuditLog, why: &str) {
+    if let Err(error) = audit.record("journal_failed", "disk", &JournalDetails { message: why }) {
         log::error!("{error}");
     }
 }

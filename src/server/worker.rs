@@ -30,6 +30,8 @@ pub(crate) enum Report {
     Died(Box<Worker>, String),
     /// An operator had this worker's connection go; the last is who.
     Disconnected(u16, Box<Disconnected>, String),
+    /// The journal's disk has failed, and how.
+    JournalFailed(String),
 }
 
 /// What a worker thread runs.

@@ -78,7 +78,7 @@ impl fmt::Display for RouteError {
 impl std::error::Error for RouteError {}
 
 /// The requests that the server answers by itself.
-pub const BUILT_IN: [Command; 7] = [
+pub const BUILT_IN: [Command; 8] = [
     Command::AUTH,
     Command::PING,
     Command::BYE,
@@ -86,6 +86,7 @@ pub const BUILT_IN: [Command; 7] = [
     Command::SESSION_GET,
     Command::SESSION_PUT,
     Command::SESSION_DELETE,
+    Command::SUBMIT,
 ];
 
 /// The application's commands and their handlers.

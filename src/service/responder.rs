@@ -26,6 +26,15 @@ pub enum Outcome {
     Dropped,
     /// The handler panicked: INTERNAL.
     Panicked,
+    /// A message was stored.
+    Stored {
+        /// Its id.
+        id: u64,
+        /// It had been stored before, by an earlier request with its idempotency key.
+        duplicate: bool,
+    },
+    /// A message was stored, and the request goes on waiting for its delivery.
+    Kept,
     /// The session that an AUTH wants to resume was given to it, or is not to be had.
     Claimed(bool),
 }

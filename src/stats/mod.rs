@@ -44,7 +44,7 @@ impl Counter {
 
 macro_rules! stats {
     ($($(#[$doc:meta])* $name:ident: $kind:ident, $help:literal;)*) => {
-        /// One worker's counters. `accepted = answered + failed + cut + in_flight`, at every moment
+        /// One worker's counters. `accepted = answered + failed + kept + cut + in_flight`, at every moment
         /// between two steps of the worker: the ledger's law. And every connection ends once:
         /// `connections_accepted = connections_open + closed`.
         #[derive(Debug, Default)]
@@ -103,6 +103,7 @@ stats! {
     answered: Counter, "Requests answered with a reply.";
     failed: Counter, "Requests answered with an ERROR.";
     cut: Counter, "Requests that a drain, a second signal or a worker's panic ended without an answer.";
+    kept: Counter, "Requests that a drain ended without an answer while their message waits in the journal for its delivery.";
     in_flight: Gauge, "Requests accepted and not yet answered.";
     undelivered: Counter, "Answers whose connection was gone, by the peer's doing, before they could be sent.";
     auth_failures: Counter, "AUTH refused because of its token.";
@@ -162,7 +163,7 @@ impl WorkerStats {
     /// Writes into [`WorkerStats::unbalanced`] whether the ledger's law holds. Only between two steps of
     /// the worker.
     pub fn check_balance(&self) {
-        let told = self.answered.get() + self.failed.get() + self.cut.get() + self.in_flight.get();
+        let told = self.answered.get() + self.failed.get() + self.kept.get() + self.cut.get() + self.in_flight.get();
         self.unbalanced.set(self.accepted.get().abs_diff(told));
     }
 

@@ -29,6 +29,7 @@ mod sessions;
 mod settings;
 mod shipping;
 mod sim;
+mod submit;
 mod support;
 #[cfg(target_os = "linux")]
 mod systemd;

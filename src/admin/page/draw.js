@@ -218,14 +218,14 @@ function drawCauses(history) {
 const facts = new Map();
 
 /// A name and a value, with a bar where it is a share of something.
-function fact(name, text, share) {
+function fact(name, text, share, list = $('process')) {
   if (!facts.has(name)) {
     const [group, value] = [make('div'), make('dd')];
     const bar = make('div', undefined, 'bar');
     bar.append(make('i'));
     value.append(make('span'), bar);
     group.append(make('dt', name), value);
-    $('process').append(group);
+    list.append(group);
     facts.set(name, value);
   }
   const value = facts.get(name);

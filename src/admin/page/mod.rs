@@ -24,7 +24,15 @@ pub(super) fn answer() -> Answer {
 }
 
 fn document() -> String {
-    let script = concat!(include_str!("model.js"), "\n", include_str!("draw.js"), "\n", include_str!("page.js"));
+    let script = concat!(
+        include_str!("model.js"),
+        "\n",
+        include_str!("draw.js"),
+        "\n",
+        include_str!("lasting.js"),
+        "\n",
+        include_str!("page.js")
+    );
     let style = concat!(include_str!("../../palette.css"), include_str!("page.css"));
     include_str!("page.html").replace("@style@", style).replace("@script@", script)
 }

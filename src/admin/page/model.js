@@ -176,7 +176,7 @@ function complaints(history) {
   status.workers.forEach((worker, index) => {
     say(history.mean((sample) => sample.workers[index].busy, 10) > 0.9, `Worker ${index} has been over 90 % busy for 10 seconds.`);
   });
-  return found;
+  return [...found, ...lastingComplaints(history)];
 }
 
 const isDraining = ({ drain }) => drain.phase !== 'serving';

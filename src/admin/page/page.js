@@ -66,6 +66,7 @@ function show(status) {
   drawCores(history);
   drawRequests(history);
   drawCauses(history);
+  drawLasting(history);
   drawProcess(history);
   drawAge();
 }
