@@ -10,12 +10,14 @@
 //! |---|---|
 //! | `message`, `topic` | what is stored, and where it goes |
 //! | `intake`, `handle`, `writer` | from the workers to the disk, and back |
+//! | `json` | a message as a line of JSON |
 //! | `storage` | what a disk is: real ones, and simulated ones in tests |
 //! | `sink` | from the journal to the user's systems |
 
 mod disk;
 mod handle;
 mod intake;
+pub mod json;
 mod log;
 mod message;
 mod options;
