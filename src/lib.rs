@@ -97,8 +97,14 @@ pub mod load;
 pub mod logging;
 pub mod proto;
 pub mod reactor;
+#[cfg(feature = "redis")]
+#[allow(dead_code)]
+mod redis_url;
 pub mod server;
 pub mod service;
 pub mod session;
 pub mod stats;
 mod time;
+#[cfg(any(feature = "redis", feature = "mysql", feature = "kafka"))]
+#[allow(dead_code)]
+mod url;

@@ -1,0 +1,347 @@
+//! Redis by URL: one server, one that Sentinels know, or a cluster.
+//!
+//! | form | |
+//! |---|---|
+//! | `redis://[USER[:PASSWORD]@]HOST[:6379][/DB]` | this server |
+//! | `redis+sentinel://[USER[:PASSWORD]@]HOST[:26379],HOST…/NAME[/DB][?sentinel_user=…&sentinel_password=…]` | the master that these Sentinels call `NAME`; asked anew with each connection |
+//! | `redis+cluster://[USER[:PASSWORD]@]HOST[:6379],HOST…` | the cluster that these are nodes of |
+//!
+//! The client's own way to wait for a server is not used where it has no end: its pipelines wait the whole time-out for
+//! each answer, its connections to Sentinels wait for ever. Here a call has one deadline.
+
+use std::time::{Duration, Instant};
+
+use redis::cluster::{ClusterClient, ClusterConnection};
+use redis::io::tcp::TcpSettings;
+use redis::{
+    Client, Cmd, Connection, ConnectionAddr, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, RedisResult, ServerErrorKind, Value, cmd,
+};
+
+use crate::url::Url;
+
+/// Where a Redis is, and as whom to log in there.
+#[derive(Clone)]
+pub(crate) struct RedisUrl {
+    servers: Servers,
+    login: Login,
+    db: i64,
+}
+
+#[derive(Clone)]
+enum Servers {
+    One(Address),
+    Sentinels { at: Vec<Address>, name: String, login: Login },
+    Cluster(Vec<Address>),
+}
+
+type Address = (String, u16);
+
+#[derive(Clone, Default)]
+struct Login {
+    user: Option<String>,
+    password: Option<String>,
+}
+
+/// Names of the options that [`RedisUrl::of`] takes, for those who name all that there are.
+pub(crate) const OPTIONS: &str = "sentinel_user=, sentinel_password=";
+
+/// Servers to a cluster or Sentinels that may be named.
+const MAX_HOSTS: usize = 64;
+
+impl RedisUrl {
+    /// Reads what is Redis's of a URL, and takes its options out of it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words, without a secret.
+    pub(crate) fn of(url: &mut Url) -> Result<RedisUrl, String> {
+        let hosts = |default: u16| -> Vec<Address> {
+            url.hosts.iter().map(|(host, port)| (host.clone(), port.unwrap_or(default))).collect()
+        };
+        let mut path: Vec<&str> = url.parts().collect();
+        let servers = match url.scheme.as_str() {
+            "redis" => match hosts(6379).as_slice() {
+                [one] => Servers::One(one.clone()),
+                _ => return Err("redis:// has one host: redis+cluster:// and redis+sentinel:// have more".to_owned()),
+            },
+            "redis+sentinel" if path.is_empty() => {
+                return Err(
+                    "redis+sentinel://HOSTS is to be followed by /NAME, as the Sentinels call the master".to_owned()
+                );
+            }
+            "redis+sentinel" => {
+                Servers::Sentinels { at: hosts(26379), name: path.remove(0).to_owned(), login: Login::default() }
+            }
+            "redis+cluster" => Servers::Cluster(hosts(6379)),
+            "rediss" => return Err("rediss:// is not offered: have TLS ended by a proxy beside tidegate".to_owned()),
+            _ => return Err("a Redis is redis://, redis+sentinel:// or redis+cluster://".to_owned()),
+        };
+        let db = match (path.as_slice(), &servers) {
+            ([], _) => 0,
+            ([_], Servers::Cluster(_)) => {
+                return Err("a cluster has one database: nothing may follow its hosts".to_owned());
+            }
+            ([db], _) => {
+                db.parse().ok().filter(|db| (0..=i64::from(u16::MAX)).contains(db)).ok_or("the database is a number")?
+            }
+            _ => return Err("there is a / too many".to_owned()),
+        };
+        if url.hosts.len() > MAX_HOSTS {
+            return Err(format!("there are more than {MAX_HOSTS} hosts"));
+        }
+        let login = Login { user: url.user.clone(), password: url.password.clone() };
+        if login.user.is_some() && login.password.is_none() {
+            return Err("there is a user and no password: a password alone is :PASSWORD@".to_owned());
+        }
+        let mut read = RedisUrl { servers, login, db };
+        if let Servers::Sentinels { login, .. } = &mut read.servers {
+            *login = Login { user: url.take("sentinel_user")?, password: url.take("sentinel_password")? };
+        }
+        Ok(read)
+    }
+
+    /// Connects and logs in. Of a cluster, each step has a quarter of `timeout`, and a node that does not answer
+    /// is tried again; else all of it has `timeout`.
+    ///
+    /// # Errors
+    /// The server can't be had.
+    pub(crate) fn connect(&self, timeout: Duration) -> RedisResult<RedisLink> {
+        let deadline = Deadline::after(timeout);
+        let kind = match &self.servers {
+            Servers::One(address) => Kind::One(Box::new(connect(address, &self.login, self.db, deadline)?)),
+            Servers::Sentinels { at, name, login } => {
+                let address = master(at, name, login, deadline)?;
+                let mut connection = connect(&address, &self.login, self.db, deadline)?;
+                is_master(&mut connection, deadline)?;
+                Kind::One(Box::new(connection))
+            }
+            Servers::Cluster(nodes) => Kind::Cluster(Box::new(self.cluster(nodes, timeout)?)),
+        };
+        Ok(RedisLink { kind, timeout })
+    }
+
+    fn cluster(&self, nodes: &[Address], timeout: Duration) -> RedisResult<ClusterConnection> {
+        let step = (timeout / 4).max(Duration::from_millis(1));
+        let nodes = nodes.iter().map(|(host, port)| ConnectionAddr::Tcp(host.clone(), *port));
+        let mut builder = ClusterClient::builder(nodes)
+            .retries(2)
+            .max_retry_wait(u64::try_from(step.as_millis()).unwrap_or(u64::MAX).min(100))
+            .min_retry_wait(1)
+            .connection_timeout(step)
+            .response_timeout(step)
+            .tcp_settings(TcpSettings::default().set_nodelay(true));
+        if let Some(user) = &self.login.user {
+            builder = builder.username(user);
+        }
+        if let Some(password) = &self.login.password {
+            builder = builder.password(password);
+        }
+        let connection = builder.build()?.get_connection()?;
+        connection.set_write_timeout(Some(step))?;
+        Ok(connection)
+    }
+}
+
+/// A connection. After an error of a call as a whole it is in an unknown state: let go of it.
+pub(crate) struct RedisLink {
+    kind: Kind,
+    timeout: Duration,
+}
+
+enum Kind {
+    One(Box<Connection>),
+    Cluster(Box<ClusterConnection>),
+}
+
+impl RedisLink {
+    /// Calls one command.
+    ///
+    /// # Errors
+    /// The server's error, or that there was no answer in time.
+    pub(crate) fn call(&mut self, command: &Cmd) -> RedisResult<Value> {
+        self.calls(std::slice::from_ref(command))?.pop().unwrap_or_else(|| Err(timed_out()))
+    }
+
+    /// Calls commands: one after the other, and all of them sent before the first answer is read, except in a cluster,
+    /// where each goes to its own node. One result for each: the server's answer, or the server's error. They are to
+    /// be of a size that a socket takes while nobody reads the answers: about a megabyte.
+    ///
+    /// # Errors
+    /// Not all of them were answered in time; nothing is known of any.
+    pub(crate) fn calls(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
+        let deadline = Deadline::after(self.timeout);
+        let mut results = Vec::with_capacity(commands.len());
+        match &mut self.kind {
+            Kind::One(connection) => {
+                let packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
+                connection.set_write_timeout(Some(deadline.left()?))?;
+                connection.send_packed_command(&packed)?;
+                for _ in commands {
+                    connection.set_read_timeout(Some(deadline.left()?))?;
+                    results.push(connection.recv_response()?.extract_error());
+                }
+            }
+            Kind::Cluster(connection) => {
+                for command in commands {
+                    deadline.left()?;
+                    match connection.req_command(command) {
+                        Err(error) if !is_answer(&error) => return Err(error),
+                        result => results.push(result),
+                    }
+                }
+            }
+        }
+        Ok(results)
+    }
+}
+
+/// Whether an error is what the server said to one command; else the connection is of no use any more.
+pub(crate) fn is_answer(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// Whether an error that a server answered is about this command alone, its key or its script. Else the server as a whole takes
+/// nothing for now, or this is not the server that it was: `LOADING`, `OOM`, `MISCONF`, `READONLY`, `CLUSTERDOWN`,
+/// `NOAUTH` and the like.
+pub(crate) fn is_about_command(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot) => true,
+        // Neither are all errors without a code of their own: a replica without its master, a disk that is full.
+        ErrorKind::Extension => matches!(error.code(), Some("WRONGTYPE")),
+        _ => false,
+    }
+}
+
+/// Connects and logs in, the latter step by step: the client itself would wait the whole time for each.
+fn connect(address: &Address, login: &Login, db: i64, deadline: Deadline) -> RedisResult<Connection> {
+    let info = ConnectionAddr::Tcp(address.0.clone(), address.1)
+        .into_connection_info()?
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true))
+        .set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
+    let mut connection = Client::open(info)?.get_connection_with_timeout(deadline.left()?)?;
+    if let Some(password) = &login.password {
+        ask(&mut connection, cmd("AUTH").arg(&login.user).arg(password), deadline)?;
+    }
+    if db != 0 {
+        ask(&mut connection, cmd("SELECT").arg(db), deadline)?;
+    }
+    Ok(connection)
+}
+
+fn ask(connection: &mut Connection, command: &Cmd, deadline: Deadline) -> RedisResult<Value> {
+    connection.set_write_timeout(Some(deadline.left()?))?;
+    connection.set_read_timeout(Some(deadline.left()?))?;
+    connection.req_command(command)?.extract_error()
+}
+
+/// Asks the Sentinels, one after the other, who the master is. Those that don't answer don't use up the time of the
+/// others.
+fn master(sentinels: &[Address], name: &str, login: &Login, deadline: Deadline) -> RedisResult<Address> {
+    let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is named"));
+    for (at, sentinel) in sentinels.iter().enumerate() {
+        let others = u32::try_from(sentinels.len() - at).unwrap_or(u32::MAX);
+        let share = Deadline::after(deadline.left()? / others.saturating_add(1));
+        let asked = connect(sentinel, login, 0, share).and_then(|mut connection| {
+            ask(&mut connection, cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name), share)
+        });
+        match asked.and_then(|answer| Ok(redis::from_redis_value::<Option<Address>>(answer)?)) {
+            Ok(Some(address)) => return Ok(address),
+            Ok(None) => {
+                last = RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "no Sentinel knows the master"))
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A Sentinel may not know yet that its master has become a replica.
+fn is_master(connection: &mut Connection, deadline: Deadline) -> RedisResult<()> {
+    let role = ask(connection, &cmd("ROLE"), deadline)?;
+    match redis::from_redis_value(role)? {
+        redis::Role::Primary { .. } => Ok(()),
+        _ => Err(RedisError::from((ErrorKind::Io, "the master that the Sentinels named is none"))),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Deadline(Instant);
+
+impl Deadline {
+    fn after(timeout: Duration) -> Deadline {
+        let now = Instant::now();
+        Deadline(now.checked_add(timeout).unwrap_or(now))
+    }
+
+    /// What is left of the time; never zero, which would stand for no end.
+    fn left(self) -> RedisResult<Duration> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(timed_out()) } else { Ok(left.max(Duration::from_micros(100))) }
+    }
+}
+
+fn timed_out() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RedisUrl, String> {
+        let mut url = Url::parse(text)?;
+        let read = RedisUrl::of(&mut url)?;
+        url.finish(OPTIONS)?;
+        Ok(read)
+    }
+
+    #[test]
+    fn the_three_forms_are_told_apart() {
+        let one = parse("redis://me:secret@h/3").unwrap();
+        assert!(matches!(one.servers, Servers::One((ref host, 6379)) if host == "h"));
+        assert_eq!((one.db, one.login.user.as_deref(), one.login.password.as_deref()), (3, Some("me"), Some("secret")));
+        let url = "redis+sentinel://:p@a,b:1/mymaster/2?sentinel_password=q";
+        let Servers::Sentinels { at, name, login } = parse(url).unwrap().servers else { panic!("{url}") };
+        assert_eq!((at.len(), &at[0], &at[1]), (2, &("a".to_owned(), 26379), &("b".to_owned(), 1)));
+        assert_eq!((name.as_str(), login.user, login.password.as_deref()), ("mymaster", None, Some("q")));
+        assert!(matches!(parse("redis+cluster://a,b,c").unwrap().servers, Servers::Cluster(nodes) if nodes.len() == 3));
+    }
+
+    #[test]
+    fn what_could_not_be_connected_to_is_refused_beforehand() {
+        for wrong in [
+            "http://h",
+            "rediss://h",
+            "redis://a,b",
+            "redis://h/x",
+            "redis://h/1/2",
+            "redis://h/-1",
+            "redis://user@h",
+            "redis+sentinel://a,b",
+            "redis+cluster://a/1",
+            "redis://h?sentinel_user=x",
+            "redis://h?nothing=1",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        for url in [
+            format!("redis://127.0.0.1:{port}"),
+            format!("redis://:p@127.0.0.1:{port}/1"),
+            format!("redis+sentinel://127.0.0.1:{port},127.0.0.1:{port}/m"),
+            format!("redis+cluster://127.0.0.1:{port}"),
+        ] {
+            let begun = Instant::now();
+            let timeout = Duration::from_millis(200);
+            let linked = parse(&url).unwrap().connect(timeout);
+            let called = linked.and_then(|mut link| link.calls(&[cmd("PING"), cmd("PING"), cmd("PING")]));
+            assert!(called.is_err(), "{url}");
+            assert!(begun.elapsed() < 4 * timeout, "{url}: {:?}", begun.elapsed());
+        }
+    }
+}
