@@ -3,6 +3,7 @@
 pub mod cost;
 pub mod crash;
 pub mod drain;
+pub mod durable;
 pub mod exchange;
 pub mod load;
 pub mod net;
