@@ -145,6 +145,18 @@ pub const MAX_STORE_QUEUE: usize = 16 << 20;
 /// Writes that one commit of a session store takes together.
 pub const MAX_STORE_COMMIT: usize = 4_096;
 
+/// Bytes of keys and values in one such commit, from which on nothing more is put into it.
+pub const MAX_STORE_COMMIT_BYTES: usize = 8 << 20;
+
+/// Sessions of one worker that are being saved at the same time, beside those that requests wait for.
+pub const MAX_STORE_SAVING: usize = 512;
+
+/// How often a session store is swept. Milliseconds.
+pub const STORE_SWEEP_MS: u64 = 1_000;
+
+/// Sessions that are forgotten in one sweep.
+pub const STORE_SWEEP_BUDGET: usize = 1_024;
+
 /// Sessions that a session store is asked for together: what it answers is held in memory.
 pub const MAX_STORE_CLAIMS: usize = 512;
 

@@ -2,6 +2,11 @@
 //!
 //! A session's home works on its own copy, and a store follows: on threads of its own, never on a worker's.
 
+mod breaker;
+pub mod embedded;
+pub mod runner;
+mod thread;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,8 +53,9 @@ pub trait SessionStore: Send {
     /// The store is down or too slow; nothing is known of the claims, which may be tried again.
     fn claim(&mut self, wanted: &[Wanted], now_ms: u64) -> Result<Vec<Option<Stored>>, StoreDown>;
 
-    /// Forgets sessions whose time has run out, about `budget` at most. Returns how many; stores that do so by
-    /// themselves have nothing to do.
+    /// Forgets sessions whose time has run out, about `budget` at most. Returns how many. Called about once a
+    /// second, also to see whether a store that nobody uses is still there: one that forgets by itself asks for
+    /// a sign of life.
     ///
     /// # Errors
     /// The store is down or too slow.
