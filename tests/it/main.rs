@@ -9,6 +9,7 @@ mod complaints;
 mod doctor;
 mod drain;
 mod ends;
+mod journal;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod leaving;
