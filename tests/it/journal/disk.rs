@@ -214,6 +214,11 @@ impl SimDisk {
 }
 
 impl State {
+    /// Nothing works any more, until the restart.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
     fn tell(&mut self, what: impl FnOnce() -> String) {
         if let Some(told) = &mut self.told {
             if told.len() == TOLD {

@@ -1,0 +1,121 @@
+//! One short story of a log, and the machine stops at every system call of it.
+
+use std::time::Duration;
+
+use tidegate::journal::{LogOptions, LogRoute, TopicPattern};
+
+use super::disk::{End, SimDisk};
+use super::faults::{Counts, When};
+use super::inode::Survival;
+use super::life::{Fixed, Life, Op};
+
+const SEGMENT: u64 = 4_096;
+
+/// Commits of one and of many, rolling, progress, deleting, a clean end, and a second process.
+const STORY: &[Op] = &[
+    Op::Stage,
+    Op::Commit,
+    Op::Mark,
+    Op::Stage,
+    Op::Stage,
+    Op::Commit,
+    Op::Stage,
+    Op::Commit,
+    Op::Report,
+    Op::Stage,
+    Op::Stage,
+    Op::Commit,
+    Op::Mark,
+    Op::Stage,
+    Op::Stage,
+    Op::Commit,
+    Op::Report,
+    Op::Clock,
+    Op::Tend,
+    Op::Stage,
+    Op::Commit,
+    Op::Close,
+    Op::Stage,
+    Op::Stage,
+    Op::Commit,
+    Op::Stage,
+    Op::Commit,
+    Op::Report,
+    Op::Commit,
+    Op::Tend,
+    Op::Mark,
+    Op::Stage,
+    Op::Commit,
+];
+
+fn options() -> LogOptions {
+    let route = |pattern: &str, keeps| LogRoute { pattern: TopicPattern::parse(pattern).expect("a pattern"), keeps };
+    LogOptions {
+        segment_bytes: SEGMENT,
+        max_bytes: 100 * SEGMENT,
+        min_free_bytes: 0,
+        retain: Duration::from_millis(40),
+        retain_bytes: 100 * SEGMENT,
+        dedup_window: Duration::from_millis(500),
+        dedup_max: 100,
+        routes: vec![route("orders/#", false), route("audit", false), route("*", true)],
+    }
+}
+
+/// The story up to a call at which the machine stops, perhaps once more soon after, and then a good end.
+fn tell(told: bool, seed: u64, stop: Option<(u64, When)>, fixed: Fixed) -> Life {
+    let disk = SimDisk::new(seed, told);
+    disk.state().stop_at = stop;
+    let mut life = Life::with(disk, 5, options(), 900, Some(fixed));
+    if !life.has_stopped() {
+        for op in STORY {
+            if life.run(*op) {
+                break;
+            }
+        }
+    }
+    life
+}
+
+/// What all stories together came to.
+#[derive(Default)]
+pub struct Sum {
+    pub calls: u64,
+    pub lives: u64,
+    pub counts: Counts,
+}
+
+/// Stops at every call, before it, in it and after it, and leaves of it all that may be left.
+pub fn each_call(mut failed: impl FnMut(&str, &dyn Fn(bool) -> Life)) -> Sum {
+    let calls = tell(false, 0, None, Fixed { end: End::Killed, again: None }).disk.state().calls;
+    let mut sum = Sum { calls, ..Sum::default() };
+    let ends: Vec<End> = Survival::EACH.into_iter().map(End::PowerCut).chain([End::Killed]).collect();
+    let mut run = |seed: u64, stop: (u64, When), fixed: Fixed| {
+        let story = |told: bool| {
+            let mut life = tell(told, seed, Some(stop), fixed);
+            life.end_well();
+            life
+        };
+        let counts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| story(false).disk.state().counts.clone()));
+        match counts {
+            Ok(counts) => sum.counts.merge(&counts),
+            Err(_) => failed(&format!("stopped at {stop:?}, {fixed:?}, disk {seed}"), &story),
+        }
+        sum.lives += 1;
+    };
+    for call in 0..calls {
+        for when in [When::Before, When::During, When::After] {
+            for (n, end) in ends.iter().enumerate() {
+                run(call * 31 + n as u64, (call, when), Fixed { end: *end, again: None });
+            }
+        }
+        // And in the recovery from it.
+        for again in 0..12 {
+            let seed = call * 12 + again;
+            let end = ends[seed as usize % ends.len()];
+            let when = [When::During, When::After][(call + again) as usize % 2];
+            run(seed, (call, When::During), Fixed { end, again: Some((again, when)) });
+        }
+    }
+    sum
+}
