@@ -287,46 +287,62 @@ impl Storage for SimDisk {
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<SimFile> {
-        self.whole(Call::Create, || format!("{name} {bytes}"), |state| {
-            if state.names.contains_key(name) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            if bytes > state.room() {
-                state.counts.add("disk full on create");
-                return Err(enospc());
-            }
-            let ino = state.inodes.len();
-            state.inodes.push(Inode::new(bytes as usize));
-            state.names.insert(name.to_owned(), ino);
-            state.pending.push(NameOp::Link(name.to_owned(), ino));
-            Ok(self.file(state, ino))
-        })
+        self.whole(
+            Call::Create,
+            || format!("{name} {bytes}"),
+            |state| {
+                if state.names.contains_key(name) {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                if bytes > state.room() {
+                    state.counts.add("disk full on create");
+                    return Err(enospc());
+                }
+                let ino = state.inodes.len();
+                state.inodes.push(Inode::new(bytes as usize));
+                state.names.insert(name.to_owned(), ino);
+                state.pending.push(NameOp::Link(name.to_owned(), ino));
+                Ok(self.file(state, ino))
+            },
+        )
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
-        self.whole(Call::Open, || name.to_owned(), |state| {
-            let ino = state.find(name)?;
-            Ok(self.file(state, ino))
-        })
+        self.whole(
+            Call::Open,
+            || name.to_owned(),
+            |state| {
+                let ino = state.find(name)?;
+                Ok(self.file(state, ino))
+            },
+        )
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.whole(Call::Remove, || name.to_owned(), |state| {
-            let ino = state.find(name)?;
-            state.names.remove(name);
-            state.pending.push(NameOp::Unlink(name.to_owned(), ino));
-            Ok(())
-        })
+        self.whole(
+            Call::Remove,
+            || name.to_owned(),
+            |state| {
+                let ino = state.find(name)?;
+                state.names.remove(name);
+                state.pending.push(NameOp::Unlink(name.to_owned(), ino));
+                Ok(())
+            },
+        )
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.whole(Call::Rename, || format!("{from} {to}"), |state| {
-            let ino = state.find(from)?;
-            state.names.remove(from);
-            state.names.insert(to.to_owned(), ino);
-            state.pending.push(NameOp::Rename(from.to_owned(), to.to_owned(), ino));
-            Ok(())
-        })
+        self.whole(
+            Call::Rename,
+            || format!("{from} {to}"),
+            |state| {
+                let ino = state.find(from)?;
+                state.names.remove(from);
+                state.names.insert(to.to_owned(), ino);
+                state.pending.push(NameOp::Rename(from.to_owned(), to.to_owned(), ino));
+                Ok(())
+            },
+        )
     }
 
     fn sync_names(&self) -> io::Result<()> {
@@ -401,14 +417,18 @@ impl File for SimFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.disk.whole(Call::SetLen, || format!("#{} {bytes}", self.ino), |state| {
-            let grows = bytes.saturating_sub(state.inodes[self.ino].view.len() as u64);
-            if grows > state.room() {
-                return Err(enospc());
-            }
-            state.inodes[self.ino].set_len(bytes as usize);
-            Ok(())
-        })
+        self.disk.whole(
+            Call::SetLen,
+            || format!("#{} {bytes}", self.ino),
+            |state| {
+                let grows = bytes.saturating_sub(state.inodes[self.ino].view.len() as u64);
+                if grows > state.room() {
+                    return Err(enospc());
+                }
+                state.inodes[self.ino].set_len(bytes as usize);
+                Ok(())
+            },
+        )
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -9,7 +9,7 @@ use super::faults::{Counts, When};
 use super::inode::Survival;
 use super::life::{Fixed, Life, Op};
 
-const SEGMENT: u64 = 4_096;
+const SEGMENT: u64 = 8_192;
 
 /// Commits of one and of many, rolling, progress, deleting, a clean end, and a second process.
 const STORY: &[Op] = &[
@@ -96,7 +96,8 @@ pub fn each_call(mut failed: impl FnMut(&str, &dyn Fn(bool) -> Life)) -> Sum {
             life.end_well();
             life
         };
-        let counts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| story(false).disk.state().counts.clone()));
+        let counts =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| story(false).disk.state().counts.clone()));
         match counts {
             Ok(counts) => sum.counts.merge(&counts),
             Err(_) => failed(&format!("stopped at {stop:?}, {fixed:?}, disk {seed}"), &story),

@@ -97,9 +97,7 @@ impl Weather {
         }
         let (often, fate): (&[usize], &[Fate]) = match call {
             Call::Read => (&[self.read], &[Fate::Error]),
-            Call::Write => {
-                (&[self.write, self.short, self.room_in_write], &[Fate::Error, Fate::Short, Fate::NoRoom])
-            }
+            Call::Write => (&[self.write, self.short, self.room_in_write], &[Fate::Error, Fate::Short, Fate::NoRoom]),
             Call::Sync => (&[self.sync], &[Fate::Error]),
             Call::Create => (&[self.room, self.names], &[Fate::NoRoom, Fate::Error]),
             Call::SetLen => (&[self.write], &[Fate::Error]),

@@ -1,19 +1,18 @@
 //! A life of a log: what is done with it, and the model beside it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tidegate::journal::{CommitError, Log, LogOptions, LogRoute, Message, OpenError, Reader, TopicPattern};
+use tidegate::journal::{CommitError, Log, LogOptions, Reader};
 
-use super::disk::{End, SimDisk, draw_survival};
+use super::disk::{End, SimDisk};
+use super::draw::{self, Sender};
 use super::faults::{Counts, Weather, When};
-use super::model::{Made, Model, Standing, Tally};
+use super::inode::Survival;
+use super::model::{Model, Tally};
 use crate::sim::Dice;
 
-pub const TOPICS: &[&str] = &["orders/eu", "orders/us", "audit", "logs/a", "other"];
 /// The capacity of a disk that is never full.
-const ROOMY: u64 = u64::MAX / 2;
-const PRINCIPALS: &[&str] = &["ann", "bob"];
+pub const ROOMY: u64 = u64::MAX / 2;
 
 /// What can be done with a log.
 #[derive(Clone, Copy, Debug)]
@@ -44,18 +43,28 @@ pub struct Life {
     pub options: LogOptions,
     pub now: u64,
     pub dice: Dice<'static>,
-    largest: usize,
-    keys: Vec<([u8; 16], usize)>,
-    reader: Reader<SimDisk>,
-    poisoned: bool,
-    /// Errors that the disk has given when this process began.
-    faults: u64,
+    pub largest: usize,
+    pub keys: Vec<Sender>,
+    pub reader: Reader<SimDisk>,
+    /// A commit has failed: nothing is stored any more.
+    pub poisoned: bool,
+    /// Errors that the disk had given when this process began.
+    pub faults: u64,
     /// What the last commit was, and whether the file says that it was synced.
     pub last_batch: Vec<u64>,
-    pub marked: bool,
+    pub mark: Mark,
     /// The disk has had little room since this process began.
-    scarce: bool,
-    fixed: Option<Fixed>,
+    pub scarce: bool,
+    pub fixed: Option<Fixed>,
+}
+
+/// Whether the file says that the last commit was synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    None,
+    /// It does, and a power cut may take that away.
+    Written,
+    Synced,
 }
 
 /// How the machine stops where chance does not decide it.
@@ -68,8 +77,7 @@ pub struct Fixed {
 
 impl Life {
     pub fn new(seed: u64, tell: bool) -> Life {
-        let mut dice = Dice::seeded(seed);
-        let (options, largest) = draw_options(&mut dice);
+        let (options, largest) = draw::options(&mut Dice::seeded(seed));
         let disk = SimDisk::new(seed, tell);
         Life::with(disk, seed, options, largest, None)
     }
@@ -89,7 +97,7 @@ impl Life {
             poisoned: false,
             faults: 0,
             last_batch: Vec::new(),
-            marked: true,
+            mark: Mark::Synced,
             scarce: false,
             fixed,
         };
@@ -101,6 +109,7 @@ impl Life {
     pub fn live(&mut self) {
         let (steps, ends) = (self.dice.between(20, 250), self.dice.between(1, 6));
         let mut ended = 0;
+        self.run(Op::Weather);
         for _ in 0..steps {
             let op = self.draw_op();
             ended += usize::from(matches!(op, Op::End(_)));
@@ -133,11 +142,11 @@ impl Life {
         }
         assert!(self.log().full().is_none(), "there is room, and it does not see it: {:?}", self.log().full());
         let before = self.model.highest;
-        self.stage(None);
+        self.stage();
         self.run(Op::Commit);
         assert!(self.model.highest > before, "there is room, and nothing is stored");
         self.run(Op::Close);
-        self.restart(End::PowerCut(super::inode::Survival::Nothing));
+        self.restart(End::PowerCut(Survival::Nothing));
         self.run(Op::Check);
     }
 
@@ -180,12 +189,14 @@ impl Life {
         match op {
             Op::Stage => {
                 let n = self.dice.pick(&[1, 1, 2, 5, 20]);
-                (0..n).for_each(|_| self.stage(None));
+                (0..n).for_each(|_| self.stage());
             }
             Op::Commit => self.commit(),
             Op::Mark => {
                 self.log().mark_synced();
-                self.marked = true;
+                if self.mark == Mark::None {
+                    self.mark = Mark::Written;
+                }
             }
             Op::Tend => self.tend(),
             Op::Report => self.report(),
@@ -209,67 +220,8 @@ impl Life {
         stopped
     }
 
-    fn draw_op(&mut self) -> Op {
-        match self.dice.weighted(&[34, 26, 8, 8, 6, 4, 6, 1, 2, 2, 2, 1]) {
-            0 => Op::Stage,
-            1 => Op::Commit,
-            2 => Op::Mark,
-            3 => Op::Tend,
-            4 => Op::Report,
-            5 => Op::Clock,
-            6 => Op::Read,
-            7 => Op::Check,
-            8 => Op::Close,
-            9 => Op::End(self.draw_end()),
-            10 => Op::Room,
-            _ => Op::Weather,
-        }
-    }
-
-    pub fn draw_end(&mut self) -> End {
-        if let Some(fixed) = self.fixed {
-            return fixed.end;
-        }
-        if self.dice.chance(30) { End::Killed } else { End::PowerCut(draw_survival(&mut self.dice)) }
-    }
-
-    fn make(&mut self, key: Option<([u8; 16], usize)>) -> Made {
-        let dice = &mut self.dice;
-        let key = match key {
-            None if dice.chance(20) && !self.keys.is_empty() => {
-                let recent = dice.below(self.keys.len().min(12));
-                Some(self.keys[self.keys.len() - 1 - recent])
-            }
-            None if dice.chance(50) => {
-                let key = (dice.bytes(16).try_into().expect("16 bytes"), dice.below(PRINCIPALS.len()));
-                self.keys.push(key);
-                Some(key)
-            }
-            key => key,
-        };
-        let len = match dice.weighted(&[10, 60, 25, 5]) {
-            0 => 0,
-            1 => dice.below(200),
-            2 => dice.below(self.largest / 4 + 1),
-            _ => dice.below(self.largest + 1),
-        };
-        let first = dice.byte();
-        // Bodies of zeros look like room that was never written.
-        let body = if dice.chance(10) { vec![0; len] } else { (0..len).map(|i| first.wrapping_add(i as u8)).collect() };
-        let trace = tidegate::proto::Trace { trace_id: [first; 16], span_id: [2; 8], flags: 1 };
-        Made {
-            time_ms: self.now,
-            topic: dice.pick(TOPICS),
-            principal: key.map_or("ann", |(_, principal)| PRINCIPALS[principal]),
-            key: key.map(|(key, _)| key),
-            trace: dice.chance(30).then_some(trace),
-            session: dice.chance(30).then_some([first ^ 1; 16]),
-            body,
-        }
-    }
-
-    pub fn stage(&mut self, key: Option<([u8; 16], usize)>) {
-        let made = self.make(key);
+    pub fn stage(&mut self) {
+        let made = self.make();
         let log = self.log.as_mut().expect("open");
         match log.stage(&made.draft(), self.now) {
             Ok(staged) => self.model.staged(made, staged),
@@ -286,7 +238,7 @@ impl Life {
                 self.model.committed();
                 if !batch.is_empty() {
                     self.last_batch = batch;
-                    self.marked = false;
+                    self.mark = Mark::None;
                 }
                 let (durable, highest) = (self.log().durable_id(), self.model.highest);
                 assert!(durable >= highest, "{highest} is acknowledged and {durable} is durable");
@@ -328,7 +280,10 @@ impl Life {
         if self.options.routes[route].keeps {
             return;
         }
-        let (upto, percent) = (self.model.highest - self.dice.below(10).min(self.model.highest as usize) as u64, self.dice.pick(&[0, 0, 30]));
+        let (upto, percent) = (
+            self.model.highest - self.dice.below(10).min(self.model.highest as usize) as u64,
+            self.dice.pick(&[0, 0, 30]),
+        );
         let dice = &mut self.dice;
         let progress = self.model.report(route, |id| id <= upto || dice.chance(percent));
         self.log().stage_progress(route, &progress);
@@ -368,112 +323,30 @@ impl Life {
         }
     }
 
-    /// Everything that is stored, read in fair weather.
-    pub fn found(&mut self) -> Vec<Message> {
-        let weather = std::mem::take(&mut self.disk.state().weather);
-        let stop_at = self.disk.state().stop_at.take();
-        let upto = self.log().durable_id();
-        let mut reader = Reader::new(Arc::new(self.disk.clone()), 0);
-        let mut found = Vec::new();
-        while let Some(message) = reader.next(upto).unwrap_or_else(|error| panic!("it can't be read: {error}")) {
-            found.push(message);
-        }
-        let mut state = self.disk.state();
-        (state.weather, state.stop_at) = (weather, stop_at);
-        found
-    }
-
-    /// Whether the oldest may have been deleted because of the log's size.
-    fn too_big(&mut self) -> bool {
-        let bytes: usize = self.disk.files().iter().map(|(_, len)| len).sum();
-        bytes as u64 + 2 * self.options.segment_bytes > self.options.retain_bytes
-    }
-
     fn close(&mut self) {
-        let Some(log) = self.log.take() else { return };
-        let faults = self.disk.state().faults;
-        match log.close() {
-            Ok(()) => {
-                assert!(!self.poisoned, "it has failed, and closes well");
-                self.model.committed();
-                self.marked = true;
-            }
-            Err(error) => {
-                let now = self.disk.state().faults;
-                assert!(self.poisoned || now > self.faults || !self.roomy, "{error}: {faults} {now}");
-                if self.poisoned { self.model.refused() } else { self.model.doubted() }
-            }
-        }
+        self.shut();
         if !self.disk.stopped() {
             let end = if self.dice.chance(50) { End::Killed } else { self.draw_end() };
             self.restart(end);
         }
     }
 
-    pub fn restart(&mut self, end: End) {
-        // A process that is killed runs none of its code.
-        self.disk.state().stop();
-        drop(self.log.take());
-        if self.poisoned { self.model.refused() } else { self.model.doubted() }
-        if let End::PowerCut(_) = end {
-            self.marked = false;
-        }
-        self.begin_again(end);
-        self.open();
-    }
-
-    /// The next process, which may have been told when to stop.
-    fn begin_again(&mut self, end: End) {
-        self.disk = self.disk.restart(end);
-        if let Some((calls, when)) = self.fixed.as_mut().and_then(|fixed| fixed.again.take()) {
-            let mut state = self.disk.state();
-            state.stop_at = Some((state.calls + calls, when));
-        }
-    }
-
-    /// Opens it, however often the disk stands in the way.
-    pub fn open(&mut self) {
-        for attempt in 0.. {
-            if attempt == 8 {
-                self.disk.state().weather = Weather::default();
+    /// A clean end, or an attempt at it.
+    pub fn shut(&mut self) {
+        let Some(log) = self.log.take() else { return };
+        let faults = self.disk.state().faults;
+        match log.close() {
+            Ok(()) => {
+                assert!(!self.poisoned, "it has failed, and closes well");
+                self.model.committed();
+                self.mark = Mark::Synced;
             }
-            let faults = self.disk.state().faults;
-            let storage = Arc::new(self.disk.clone());
-            match Log::open(storage, self.options.clone(), self.now) {
-                Ok((log, recovery)) => {
-                    self.log = Some(log);
-                    assert!(!self.disk.stopped(), "the machine is off, and the log is open");
-                    self.opened(recovery.messages, &recovery.unfinished);
-                    return;
-                }
-                Err(error) => {
-                    let now = self.disk.state().faults;
-                    assert!(now > faults, "nothing is wrong with the disk: {error}");
-                    assert!(matches!(error, OpenError::Io { .. }), "an error of the disk is no damage: {error}");
-                    if self.disk.stopped() {
-                        let end = self.draw_end();
-                        self.begin_again(end);
-                    }
-                }
+            Err(error) => {
+                let now = self.disk.state().faults;
+                assert!(self.poisoned || now > self.faults || self.scarce, "{error}: {faults} {now}");
+                if self.poisoned { self.model.refused() } else { self.model.doubted() }
             }
         }
-    }
-
-    fn opened(&mut self, messages: u64, unfinished: &[u64]) {
-        self.poisoned = false;
-        self.faults = self.disk.state().faults;
-        self.scarce = self.disk.state().capacity < ROOMY;
-        let (found, by_size) = (self.found(), self.too_big());
-        assert_eq!(messages, found.len() as u64, "what it says that it found");
-        self.model.opened(&found, self.now, by_size);
-        for route in 0..self.options.routes.len() {
-            let progress = self.log().progress(route).clone();
-            self.model.recovered(route, &progress);
-            let waits = self.model.unfinished(route);
-            assert_eq!((self.log().unfinished(route), unfinished[route]), (waits, waits), "unfinished of {route}");
-        }
-        let position = self.reader.position().min(self.model.highest);
-        self.reader = Reader::new(Arc::new(self.disk.clone()), position);
     }
 
     fn room(&mut self) {
@@ -487,33 +360,4 @@ impl Life {
         };
         self.scarce |= state.capacity < ROOMY;
     }
-}
-
-fn draw_options(dice: &mut Dice<'_>) -> (LogOptions, usize) {
-    let segment_bytes = [4_096, 8_192, 32_768, 262_144][dice.weighted(&[40, 40, 18, 2])];
-    let largest = if segment_bytes == 262_144 { 65_535 } else { segment_bytes as usize / 4 };
-    let route = |pattern: &str, keeps| {
-        let pattern = TopicPattern::parse(pattern).expect("a pattern");
-        LogRoute { pattern, keeps }
-    };
-    let mut routes = vec![route("orders/#", false), route("audit", false), route("logs/+", true)];
-    if dice.chance(50) {
-        routes.push(route("*", dice.chance(50)));
-    }
-    let options = LogOptions {
-        segment_bytes,
-        max_bytes: segment_bytes * dice.pick(&[4, 8, 1_000]),
-        min_free_bytes: dice.pick(&[0, segment_bytes]),
-        retain: Duration::from_millis(dice.pick(&[1_000, 60_000, 3_600_000])),
-        retain_bytes: segment_bytes * dice.pick(&[0, 3, 1_000]),
-        dedup_window: Duration::from_millis(dice.pick(&[1_000, 30_000, 600_000])),
-        dedup_max: dice.pick(&[3, 30, 10_000]),
-        routes,
-    };
-    (options, largest)
-}
-
-/// Whether a message has to be there.
-pub fn has_to_be_there(model: &Model, id: u64) -> bool {
-    model.entries.get(&id).is_some_and(|entry| entry.standing == Standing::Stored && !entry.deleted)
 }

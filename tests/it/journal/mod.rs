@@ -3,12 +3,19 @@
 //! Lives of a log on a simulated disk, random and seeded, with a model beside them that says what has to be there.
 //! `SIM_LIVES=1000000` runs more of them; `SIM_SEED=17` runs one again, and prints what happened to it if it fails.
 
+mod damage;
 mod disk;
+mod draw;
 mod exhaustive;
 mod faults;
 mod inode;
 mod life;
 mod model;
+mod reopen;
+#[cfg(target_os = "linux")]
+mod strace;
+#[cfg(target_os = "linux")]
+mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -47,54 +54,57 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is to be a number, and is {text:?}")))
 }
 
-/// A whole life; what it came to.
-fn live(seed: u64) -> Counts {
-    let mut life = Life::new(seed, false);
-    life.live();
-    life.sum()
-}
-
-/// The same, telling its last calls if it fails.
-fn tell(seed: u64) {
-    let mut told = String::new();
-    let again = || {
-        let mut life = Life::new(seed, true);
-        let lived = catch_unwind(AssertUnwindSafe(|| life.live()));
-        told = life.disk.told();
-        if let Err(panic) = lived {
+/// Lives, of seed after seed; what they came to. One that fails is lived once more, and tells its last calls.
+fn lives(kind: &str, default: u64, live: fn(&mut Life)) -> Option<Counts> {
+    let start = |seed: u64, tell: bool, told: &mut String| {
+        let mut life = Life::new(seed, tell);
+        let lived = catch_unwind(AssertUnwindSafe(|| live(&mut life)));
+        *told = life.disk.told();
+        lived.map(|()| life.sum())
+    };
+    let again = |seed: u64| {
+        let mut told = String::new();
+        let lived = catch_unwind(AssertUnwindSafe(|| start(seed, true, &mut told)));
+        if let Ok(Err(panic)) | Err(panic) = lived {
+            eprintln!("{told}");
             resume_unwind(panic);
         }
     };
-    let lived = catch_unwind(AssertUnwindSafe(again));
-    if let Err(panic) = lived {
-        eprintln!("{told}");
-        resume_unwind(panic);
+    if let Some(seed) = setting("SIM_SEED") {
+        again(seed);
+        return None;
+    }
+    let lives = setting("SIM_LIVES").unwrap_or(default);
+    let mut sum = Counts::default();
+    for seed in 0..lives {
+        match catch_unwind(AssertUnwindSafe(|| start(seed, false, &mut String::new()))) {
+            Ok(Ok(counts)) => sum.merge(&counts),
+            Ok(Err(_)) | Err(_) => {
+                eprintln!("life {seed} failed; SIM_SEED={seed} runs it again. Its last calls:");
+                again(seed);
+                panic!("life {seed} failed, and not when it was run again");
+            }
+        }
+    }
+    println!("journal: {lives} {kind}: {}", sum.line());
+    (lives >= default).then_some(sum)
+}
+
+fn assert_all(sum: Option<Counts>, wanted: &[&str]) {
+    for wanted in sum.iter().flat_map(|sum| wanted.iter().filter(|wanted| sum.of(wanted) == 0)) {
+        panic!("no life came to {wanted:?}");
     }
 }
 
 #[test]
 fn whatever_the_disk_does_what_was_acknowledged_is_there() {
-    if let Some(seed) = setting("SIM_SEED") {
-        return tell(seed);
-    }
-    let lives = setting("SIM_LIVES").unwrap_or(LIVES);
-    let mut sum = Counts::default();
-    for seed in 0..lives {
-        match catch_unwind(|| live(seed)) {
-            Ok(counts) => sum.merge(&counts),
-            Err(_) => {
-                eprintln!("life {seed} failed; SIM_SEED={seed} runs it again. Its last calls:");
-                tell(seed);
-                panic!("life {seed} failed, and not when it was run again");
-            }
-        }
-    }
-    println!("journal: {lives} lives: {}", sum.line());
-    if lives >= LIVES {
-        for wanted in EVERYTHING {
-            assert!(sum.of(wanted) > 0, "no life came to {wanted:?}");
-        }
-    }
+    assert_all(lives("lives", LIVES, Life::live), EVERYTHING);
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_named_or_does_no_harm() {
+    let wanted = ["damage found", "damage without harm", "damage cut as torn", "damage taken back", "damage repaired"];
+    assert_all(lives("lives with a flipped bit", LIVES / 3, damage::live), &wanted);
 }
 
 #[test]

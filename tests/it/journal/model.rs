@@ -241,6 +241,22 @@ impl Model {
         }
     }
 
+    /// Whether nobody would miss it.
+    pub fn may_be_deleted(&self, id: u64, now: u64) -> bool {
+        self.entries.get(&id).is_some_and(|entry| self.is_due(entry, now, true))
+    }
+
+    /// These are as they were staged, in order, each once.
+    pub fn holds_all(&self, found: &[Message]) {
+        let mut last = 0;
+        for message in found {
+            assert!(message.id > last, "{} comes after {last}", message.id);
+            last = message.id;
+            let known = self.entries.get(&message.id).filter(|entry| entry.standing != Standing::Gone);
+            assert!(known.is_some_and(|entry| entry.made.is(message)), "{} is not what it was: {known:?}", message.id);
+        }
+    }
+
     /// An open has found these.
     pub fn opened(&mut self, found: &[Message], now: u64, by_size: bool) {
         assert_eq!(self.settle_waiting(Standing::Doubtful), 0, "a process that ends has nothing that waits");
@@ -260,7 +276,9 @@ impl Model {
                     self.tally.lost += 1;
                     lost = Some(*id);
                 }
-                Standing::Stored => assert!(lost.is_none_or(|lost| lost > *id), "{id} is there, and {lost:?} before is not"),
+                Standing::Stored => {
+                    assert!(lost.is_none_or(|lost| lost > *id), "{id} is there, and {lost:?} before is not")
+                }
                 _ => {}
             }
         }
@@ -277,12 +295,16 @@ impl Model {
             last = message.id;
             self.holds(message);
         }
-        let there = |id: u64| found.binary_search_by_key(&id, |message| message.id).is_ok();
-        let missing = |id: u64, e: &Entry| e.standing == Standing::Stored && !e.deleted && !there(id);
-        let ids: Vec<u64> = self.entries.iter().filter(|(id, e)| missing(**id, e)).map(|(id, _)| *id).collect();
-        for id in ids {
+        for id in self.missing(found) {
             self.delete(id, now, by_size);
         }
+    }
+
+    /// Acknowledged messages that are not among these.
+    pub fn missing(&self, found: &[Message]) -> Vec<u64> {
+        let there = |id: u64| found.binary_search_by_key(&id, |message| message.id).is_ok();
+        let missing = |id: u64, e: &Entry| e.standing == Standing::Stored && !e.deleted && !there(id);
+        self.entries.iter().filter(|(id, e)| missing(**id, e)).map(|(id, _)| *id).collect()
     }
 
     /// What an open says of a route's progress.

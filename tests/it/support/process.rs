@@ -69,6 +69,14 @@ impl Process {
         command
     }
 
+    /// The program with strace(1) beside it, which writes to a file.
+    #[cfg(target_os = "linux")]
+    pub fn command_under_strace(args: &[&str], to: &Path) -> Command {
+        let mut command = Process::clean(Command::new("strace"));
+        command.args(args).arg("-o").arg(to).arg(env!("CARGO_BIN_EXE_tidegate"));
+        command
+    }
+
     /// Serves with these settings, short of prefixes: `("WORKERS", "1")`.
     pub fn serve(settings: &[(&str, &str)]) -> Process {
         Process::start(Process::command(), settings)

@@ -1,0 +1,105 @@
+//! What chance decides in a life.
+
+use std::time::Duration;
+
+use tidegate::journal::{Key, LogOptions, LogRoute, TopicPattern};
+use tidegate::proto::Trace;
+
+use super::disk::{End, draw_survival};
+use super::life::{Life, Op};
+use super::model::Made;
+use crate::sim::Dice;
+
+const TOPICS: &[&str] = &["orders/eu", "orders/us", "audit", "logs/a", "other"];
+const PRINCIPALS: &[&str] = &["ann", "bob"];
+/// The first data of a segment come after a page of its own.
+const PAGE: u64 = 4_096;
+
+/// A key and the index of its principal.
+pub type Sender = (Key, usize);
+
+impl Life {
+    pub fn draw_op(&mut self) -> Op {
+        match self.dice.weighted(&[34, 26, 8, 8, 6, 4, 6, 1, 2, 2, 2, 1]) {
+            0 => Op::Stage,
+            1 => Op::Commit,
+            2 => Op::Mark,
+            3 => Op::Tend,
+            4 => Op::Report,
+            5 => Op::Clock,
+            6 => Op::Read,
+            7 => Op::Check,
+            8 => Op::Close,
+            9 => Op::End(self.draw_end()),
+            10 => Op::Room,
+            _ => Op::Weather,
+        }
+    }
+
+    pub fn draw_end(&mut self) -> End {
+        if let Some(fixed) = self.fixed {
+            return fixed.end;
+        }
+        if self.dice.chance(30) { End::Killed } else { End::PowerCut(draw_survival(&mut self.dice)) }
+    }
+
+    /// A message; a retry of an earlier one, perhaps.
+    pub fn make(&mut self) -> Made {
+        let dice = &mut self.dice;
+        let key = if dice.chance(20) && !self.keys.is_empty() {
+            let recent = dice.below(self.keys.len().min(12));
+            Some(self.keys[self.keys.len() - 1 - recent])
+        } else if dice.chance(50) {
+            let key = (dice.bytes(16).try_into().expect("16 bytes"), dice.below(PRINCIPALS.len()));
+            self.keys.push(key);
+            Some(key)
+        } else {
+            None
+        };
+        let len = match dice.weighted(&[10, 60, 25, 5]) {
+            0 => 0,
+            1 => dice.below(200),
+            2 => dice.below(self.largest / 4 + 1),
+            _ => dice.below(self.largest + 1),
+        };
+        let first = dice.byte();
+        // Bodies of zeros look like room that was never written.
+        let body = if dice.chance(10) { vec![0; len] } else { (0..len).map(|i| first.wrapping_add(i as u8)).collect() };
+        let trace = Trace { trace_id: [first; 16], span_id: [2; 8], flags: 1 };
+        Made {
+            time_ms: self.now,
+            topic: dice.pick(TOPICS),
+            principal: key.map_or("ann", |(_, principal)| PRINCIPALS[principal]),
+            key: key.map(|(key, _)| key),
+            trace: dice.chance(30).then_some(trace),
+            session: dice.chance(30).then_some([first ^ 1; 16]),
+            body,
+        }
+    }
+}
+
+/// Options, and the longest body.
+pub fn options(dice: &mut Dice<'_>) -> (LogOptions, usize) {
+    let (data, largest) =
+        [(4_096, 1_000), (8_192, 2_000), (32_768, 10_000), (400_000, 65_535)][dice.weighted(&[40, 40, 18, 2])];
+    let segment_bytes = PAGE + data;
+    let route = |pattern: &str, keeps| {
+        let pattern = TopicPattern::parse(pattern).expect("a pattern");
+        LogRoute { pattern, keeps }
+    };
+    let mut routes = vec![route("orders/#", false), route("audit", false), route("logs/+", true)];
+    if dice.chance(50) {
+        routes.push(route("*", dice.chance(50)));
+    }
+    let options = LogOptions {
+        segment_bytes,
+        max_bytes: segment_bytes * dice.pick(&[4, 8, 1_000]),
+        min_free_bytes: dice.pick(&[0, segment_bytes]),
+        retain: Duration::from_millis(dice.pick(&[1_000, 60_000, 3_600_000])),
+        retain_bytes: segment_bytes * dice.pick(&[0, 3, 1_000]),
+        dedup_window: Duration::from_millis(dice.pick(&[1_000, 30_000, 600_000])),
+        dedup_max: dice.pick(&[3, 30, 10_000]),
+        routes,
+    };
+    (options, largest)
+}

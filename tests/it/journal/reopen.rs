@@ -1,0 +1,109 @@
+//! Ends of processes, and beginnings.
+
+use std::sync::Arc;
+
+use tidegate::journal::{Log, Message, OpenError, Reader};
+
+use super::disk::End;
+use super::faults::Weather;
+use super::life::{Life, Mark, ROOMY};
+
+impl Life {
+    /// The process is gone, and another one has opened the log.
+    pub fn restart(&mut self, end: End) {
+        self.stop(end);
+        self.open();
+    }
+
+    /// The process is gone.
+    pub fn stop(&mut self, end: End) {
+        // Who is killed does nothing more.
+        self.disk.state().stop();
+        drop(self.log.take());
+        if self.poisoned {
+            self.model.refused()
+        } else {
+            self.model.doubted()
+        }
+        if let (End::PowerCut(_), Mark::Written) = (end, self.mark) {
+            self.mark = Mark::None;
+        }
+        self.begin_again(end);
+    }
+
+    /// The next process, which may have been told when to stop.
+    fn begin_again(&mut self, end: End) {
+        self.disk = self.disk.restart(end);
+        if let Some((calls, when)) = self.fixed.as_mut().and_then(|fixed| fixed.again.take()) {
+            let mut state = self.disk.state();
+            state.stop_at = Some((state.calls + calls, when));
+        }
+    }
+
+    /// Opens it, however often the disk stands in the way.
+    pub fn open(&mut self) {
+        for attempt in 0.. {
+            if attempt == 8 {
+                self.disk.state().weather = Weather::default();
+            }
+            let faults = self.disk.state().faults;
+            let storage = Arc::new(self.disk.clone());
+            match Log::open(storage, self.options.clone(), self.now) {
+                Ok((log, recovery)) => {
+                    self.log = Some(log);
+                    assert!(!self.disk.stopped(), "the machine is off, and the log is open");
+                    self.opened(recovery.messages, &recovery.unfinished);
+                    return;
+                }
+                Err(error) => {
+                    let now = self.disk.state().faults;
+                    assert!(now > faults, "nothing is wrong with the disk: {error}");
+                    assert!(matches!(error, OpenError::Io { .. }), "an error of the disk is no damage: {error}");
+                    if self.disk.stopped() {
+                        let end = self.draw_end();
+                        self.begin_again(end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A log is open: what was promised is there.
+    pub fn opened(&mut self, messages: u64, unfinished: &[u64]) {
+        self.poisoned = false;
+        self.faults = self.disk.state().faults;
+        self.scarce = self.disk.state().capacity < ROOMY;
+        let (found, by_size) = (self.found(), self.too_big());
+        assert_eq!(messages, found.len() as u64, "what it says that it found");
+        self.model.opened(&found, self.now, by_size);
+        for route in 0..self.options.routes.len() {
+            let progress = self.log().progress(route).clone();
+            self.model.recovered(route, &progress);
+            let waits = self.model.unfinished(route);
+            assert_eq!((self.log().unfinished(route), unfinished[route]), (waits, waits), "unfinished of {route}");
+        }
+        let position = self.reader.position().min(self.model.highest);
+        self.reader = Reader::new(Arc::new(self.disk.clone()), position);
+    }
+
+    /// Everything that is stored, read in fair weather.
+    pub fn found(&mut self) -> Vec<Message> {
+        let weather = std::mem::take(&mut self.disk.state().weather);
+        let stop_at = self.disk.state().stop_at.take();
+        let upto = self.log().durable_id();
+        let mut reader = Reader::new(Arc::new(self.disk.clone()), 0);
+        let mut found = Vec::new();
+        while let Some(message) = reader.next(upto).unwrap_or_else(|error| panic!("it can't be read: {error}")) {
+            found.push(message);
+        }
+        let mut state = self.disk.state();
+        (state.weather, state.stop_at) = (weather, stop_at);
+        found
+    }
+
+    /// Whether the oldest may have been deleted because of the log's size.
+    pub fn too_big(&mut self) -> bool {
+        let bytes: usize = self.disk.files().iter().map(|(_, len)| len).sum();
+        bytes as u64 + 2 * self.options.segment_bytes > self.options.retain_bytes
+    }
+}
