@@ -97,13 +97,15 @@ stop() {
 }
 
 # start_tidegate DATA_DIR: the server, settings from the environment, on $listen if set; its address is
-# in $address.
+# in $address, and that of its admin port, which it has if $listen_admin is set, in $admin.
 start_tidegate() {
-  TIDEGATE_LISTEN=${listen:-127.0.0.1:0} TIDEGATE_ADMIN=off TIDEGATE_LOG=${TIDEGATE_LOG:-warn} TIDEGATE_DATA_DIR=$1 \
+  TIDEGATE_LISTEN=${listen:-127.0.0.1:0} TIDEGATE_ADMIN=${listen_admin:-off} TIDEGATE_LOG=${TIDEGATE_LOG:-warn} TIDEGATE_DATA_DIR=$1 \
     start tidegate "$tidegate" serve
   [[ $line =~ ^tidegate\ [^\ ]+\ listens\ on\ ([^\;,]+) ]] || fail "no address in tidegate's first line: $line"
   # shellcheck disable=SC2034 # the scripts use it
   address=${BASH_REMATCH[1]}
+  # shellcheck disable=SC2034 # the scripts use it
+  admin=${line##*http://}
 }
 
 # field NAME LINE: the value of NAME=value in LINE.
