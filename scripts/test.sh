@@ -26,6 +26,13 @@ if [ "$(uname -s)" = Linux ] && ! command -v systemd-socket-activate > /dev/null
   apt-get install -y -qq --no-install-recommends systemd
 fi
 
+# It shows that no reply precedes its sync.
+if [ "$(uname -s)" = Linux ] && ! command -v strace > /dev/null; then
+  say "installing strace"
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends strace
+fi
+
 # cargo-fuzz, prebuilt where Python is at hand, else built; kept in target/tools.
 fuzzer() {
   local tools=$PWD/target/tools

@@ -5,9 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate::journal::storage::{File, Storage};
-
-use super::faults::{Call, Counts, Fate, Weather, When, eio, enospc, kind, off};
+use super::faults::{Call, Counts, Fate, Weather, When, kind, off};
 use super::inode::{Inode, Survival};
 use crate::sim::Dice;
 
@@ -24,7 +22,7 @@ pub enum End {
 
 /// A change of names that is not yet on the platter.
 #[derive(Clone, Debug)]
-enum NameOp {
+pub enum NameOp {
     Link(String, usize),
     Unlink(String, usize),
     Rename(String, String, usize),
@@ -33,13 +31,13 @@ enum NameOp {
 pub struct State {
     /// Processes that have used it.
     epoch: u32,
-    stopped: bool,
+    pub stopped: bool,
     /// System calls so far.
     pub calls: u64,
-    inodes: Vec<Inode>,
-    names: BTreeMap<String, usize>,
+    pub inodes: Vec<Inode>,
+    pub names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    pending: Vec<NameOp>,
+    pub pending: Vec<NameOp>,
     pub dice: Dice<'static>,
     pub weather: Weather,
     /// The machine stops at this call.
@@ -61,8 +59,8 @@ pub struct SimDisk {
 }
 
 pub struct SimFile {
-    disk: SimDisk,
-    ino: usize,
+    pub disk: SimDisk,
+    pub ino: usize,
 }
 
 impl SimDisk {
@@ -153,7 +151,7 @@ impl SimDisk {
     }
 
     /// Begins a system call; what it meets with that lets it go on.
-    fn begin(&self, call: Call, what: impl Fn() -> String) -> io::Result<(MutexGuard<'_, State>, Fate)> {
+    pub fn begin(&self, call: Call, what: impl Fn() -> String) -> io::Result<(MutexGuard<'_, State>, Fate)> {
         let mut state = self.state();
         if state.stopped || state.epoch != self.epoch {
             return Err(off());
@@ -184,30 +182,7 @@ impl SimDisk {
         }
     }
 
-    /// A call that happens, or does not.
-    fn whole<T>(
-        &self,
-        call: Call,
-        what: impl Fn() -> String,
-        run: impl FnOnce(&mut State) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let (mut state, fate) = self.begin(call, what)?;
-        match fate {
-            Fate::Stops(when) => {
-                let done = (when == When::After || state.dice.chance(50)).then(|| run(&mut state));
-                state.stopped = true;
-                // A file that was opened wants the lock when it goes.
-                drop(state);
-                drop(done);
-                Err(off())
-            }
-            Fate::NoRoom => Err(enospc()),
-            Fate::Error | Fate::Short => Err(eio()),
-            Fate::Fine => run(&mut state),
-        }
-    }
-
-    fn file(&self, state: &mut State, ino: usize) -> SimFile {
+    pub fn file(&self, state: &mut State, ino: usize) -> SimFile {
         state.inodes[ino].handles += 1;
         SimFile { disk: self.clone(), ino }
     }
@@ -235,16 +210,16 @@ impl State {
         self.inodes.iter().zip(linked).filter_map(kept).sum()
     }
 
-    fn room(&self) -> u64 {
+    pub fn room(&self) -> u64 {
         self.capacity.saturating_sub(self.used())
     }
 
-    fn find(&self, name: &str) -> io::Result<usize> {
+    pub fn find(&self, name: &str) -> io::Result<usize> {
         self.names.get(name).copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     /// What was done to names and not synced is on the platter, or it is not: each change by itself.
-    fn settle_names(&mut self, survival: Survival) {
+    pub fn settle_names(&mut self, survival: Survival) {
         for op in std::mem::take(&mut self.pending) {
             if survival.spares(&mut self.dice) {
                 self.make_durable(op);
@@ -252,7 +227,7 @@ impl State {
         }
     }
 
-    fn make_durable(&mut self, op: NameOp) {
+    pub fn make_durable(&mut self, op: NameOp) {
         let names = &mut self.durable_names;
         match op {
             NameOp::Link(name, ino) => {
@@ -270,169 +245,6 @@ impl State {
                 names.insert(to, ino);
             }
         }
-    }
-}
-
-impl Storage for SimDisk {
-    type File = SimFile;
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.whole(Call::List, String::new, |state| {
-            // A directory has no order.
-            let mut names: Vec<String> = state.names.keys().cloned().collect();
-            let turn = state.dice.below(names.len());
-            names.rotate_left(turn);
-            Ok(names)
-        })
-    }
-
-    fn create(&self, name: &str, bytes: u64) -> io::Result<SimFile> {
-        self.whole(
-            Call::Create,
-            || format!("{name} {bytes}"),
-            |state| {
-                if state.names.contains_key(name) {
-                    return Err(io::ErrorKind::AlreadyExists.into());
-                }
-                if bytes > state.room() {
-                    state.counts.add("disk full on create");
-                    return Err(enospc());
-                }
-                let ino = state.inodes.len();
-                state.inodes.push(Inode::new(bytes as usize));
-                state.names.insert(name.to_owned(), ino);
-                state.pending.push(NameOp::Link(name.to_owned(), ino));
-                Ok(self.file(state, ino))
-            },
-        )
-    }
-
-    fn open(&self, name: &str) -> io::Result<SimFile> {
-        self.whole(
-            Call::Open,
-            || name.to_owned(),
-            |state| {
-                let ino = state.find(name)?;
-                Ok(self.file(state, ino))
-            },
-        )
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.whole(
-            Call::Remove,
-            || name.to_owned(),
-            |state| {
-                let ino = state.find(name)?;
-                state.names.remove(name);
-                state.pending.push(NameOp::Unlink(name.to_owned(), ino));
-                Ok(())
-            },
-        )
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.whole(
-            Call::Rename,
-            || format!("{from} {to}"),
-            |state| {
-                let ino = state.find(from)?;
-                state.names.remove(from);
-                state.names.insert(to.to_owned(), ino);
-                state.pending.push(NameOp::Rename(from.to_owned(), to.to_owned(), ino));
-                Ok(())
-            },
-        )
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        let (mut state, fate) = self.begin(Call::SyncNames, String::new)?;
-        match fate {
-            Fate::Fine | Fate::Stops(When::After) => {
-                std::mem::take(&mut state.pending).into_iter().for_each(|op| state.make_durable(op));
-            }
-            _ => {
-                let survival = draw_survival(&mut state.dice);
-                state.settle_names(survival);
-            }
-        }
-        finish(&mut state, fate)
-    }
-
-    fn free(&self) -> io::Result<Option<u64>> {
-        self.whole(Call::Free, String::new, |state| Ok(Some(state.room())))
-    }
-}
-
-impl File for SimFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let what = || format!("#{} {} at {offset}", self.ino, buffer.len());
-        let (mut state, fate) = self.disk.begin(Call::Read, what)?;
-        finish(&mut state, fate)?;
-        Ok(state.inodes[self.ino].read(buffer, offset as usize))
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let what = || format!("#{} {} at {offset}", self.ino, bytes.len());
-        let (mut state, fate) = self.disk.begin(Call::Write, what)?;
-        let state = &mut *state;
-        let offset = offset as usize;
-        let (ino, room) = (self.ino, state.room() as usize);
-        let grows = (offset + bytes.len()).saturating_sub(state.inodes[ino].view.len());
-        if grows > room {
-            state.counts.add("disk full in a write");
-            let fits = bytes.len().saturating_sub(grows - room);
-            state.inodes[ino].write(&bytes[..fits], offset);
-            return Err(enospc());
-        }
-        match fate {
-            Fate::Fine | Fate::Stops(When::After) => state.inodes[ino].write(bytes, offset),
-            Fate::Short | Fate::NoRoom => {
-                let n = state.dice.below(bytes.len());
-                state.inodes[ino].write(&bytes[..n], offset);
-            }
-            _ => {
-                let (inode, dice) = (&mut state.inodes[ino], &mut state.dice);
-                let percent = dice.pick(&[0, 50, 90, 100]);
-                inode.write_some(bytes, offset, || dice.chance(percent));
-            }
-        }
-        finish(state, fate)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let (mut state, fate) = self.disk.begin(Call::Sync, || format!("#{}", self.ino))?;
-        let state = &mut *state;
-        let inode = &mut state.inodes[self.ino];
-        match fate {
-            Fate::Fine | Fate::Stops(When::After) => inode.sync(),
-            Fate::Stops(_) => {}
-            _ => {
-                let (survival, forget) = (draw_survival(&mut state.dice), state.dice.chance(30));
-                inode.fail_sync(survival, &mut state.dice, forget);
-                state.failed_syncs += 1;
-            }
-        }
-        finish(state, fate)
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.disk.whole(
-            Call::SetLen,
-            || format!("#{} {bytes}", self.ino),
-            |state| {
-                let grows = bytes.saturating_sub(state.inodes[self.ino].view.len() as u64);
-                if grows > state.room() {
-                    return Err(enospc());
-                }
-                state.inodes[self.ino].set_len(bytes as usize);
-                Ok(())
-            },
-        )
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.disk.whole(Call::Len, || format!("#{}", self.ino), |state| Ok(state.inodes[self.ino].view.len() as u64))
     }
 }
 
@@ -460,16 +272,4 @@ impl fmt::Debug for SimFile {
 
 pub fn draw_survival(dice: &mut Dice<'_>) -> Survival {
     dice.pick(&Survival::EACH)
-}
-
-fn finish(state: &mut State, fate: Fate) -> io::Result<()> {
-    match fate {
-        Fate::Fine => Ok(()),
-        Fate::Stops(_) => {
-            state.stopped = true;
-            Err(off())
-        }
-        Fate::NoRoom => Err(enospc()),
-        Fate::Error | Fate::Short => Err(eio()),
-    }
 }

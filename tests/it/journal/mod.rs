@@ -3,12 +3,15 @@
 //! Lives of a log on a simulated disk, random and seeded, with a model beside them that says what has to be there.
 //! `SIM_LIVES=1000000` runs more of them; `SIM_SEED=17` runs one again, and prints what happened to it if it fails.
 
+mod bytes;
+mod calls;
 mod damage;
 mod disk;
 mod draw;
 mod exhaustive;
 mod faults;
 mod inode;
+mod killed;
 mod life;
 mod model;
 mod reopen;
