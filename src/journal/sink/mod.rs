@@ -1,6 +1,22 @@
 //! From the journal to the user's systems.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `feed` | the journal, as delivery sees it |
+//! | `delivery` | all routes' threads |
+//! | `handler` | an embedder's consumer |
 
-use crate::config::{SinkKind, SinkSpec};
+mod delivery;
+mod feed;
+mod handler;
+
+use std::any::Any;
+
+pub use delivery::{Delivery, Left, Sinks, make_all};
+pub use feed::{Feed, Messages};
+pub use handler::{ConsumeError, Consumer, Handlers};
+
+use crate::config::{Config, SinkKind, SinkSpec};
 use crate::journal::Message;
 
 /// Where messages go: one for each route, on a thread of its own, which may block.
@@ -56,6 +72,26 @@ pub fn check(sink: &SinkSpec) -> Result<(), String> {
         SinkKind::Kafka if !cfg!(feature = "kafka") => Err(built_without("kafka")),
         _ => Ok(()),
     }
+}
+
+/// The sink that is written down; nothing is opened or connected yet. `none` has no sink.
+///
+/// # Errors
+/// It can't be had, in words: see [`check`]; a consumer of this name is not among `handlers`.
+pub fn make(spec: &SinkSpec, config: &Config, handlers: &Handlers) -> Result<Option<Box<dyn Sink>>, String> {
+    check(spec)?;
+    let _ = config;
+    match spec.kind {
+        SinkKind::None => Ok(None),
+        SinkKind::Handler => Ok(Some(Box::new(handlers.sink(&spec.argument)?))),
+        kind => Err(format!("{}: is not there yet", kind.name())),
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it said nothing")
 }
 
 fn built_without(feature: &str) -> String {
