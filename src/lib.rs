@@ -8,14 +8,14 @@
 //! ```text
 //!             supervisor thread: starts workers, follows the drain, joins, writes the ledger
 //!                 │ reports                            ▲
-//!  ┌──────────────┴───────────────┐   ┌────────────────┴─────────────┐
-//!  │ worker 0, pinned to a core   │   │ worker N: the same           │   blocking pool: handlers
-//!  │ mio Poll                     │   │                              │     that block
-//!  │  ├ listener (SO_REUSEPORT)   │◄──┤ mailbox (bounded channel     │   admin thread: HTTP
-//!  │  ├ slab of connections       │   │  + Waker) between workers    │
-//!  │  ├ self-pipe for signals     │   │                              │   logs thread: standard error
-//!  │  └ waker of the mailbox      │   │                              │
-//!  └──────────────────────────────┘   └──────────────────────────────┘
+//!  ┌──────────────┴───────────────┐   ┌────────────────┴─────────────┐   journal thread: one fdatasync
+//!  │ worker 0, pinned to a core   │   │ worker N: the same           │     at a time for all workers
+//!  │ mio Poll                     │   │                              │   delivery threads: one a route,
+//!  │  ├ listener (SO_REUSEPORT)   │◄──┤ mailbox (bounded channel     │     from the journal to a sink
+//!  │  ├ slab of connections       │   │  + Waker) between workers    │   store threads: sessions
+//!  │  ├ self-pipe for signals     │   │                              │   blocking pool: handlers that block
+//!  │  └ waker of the mailbox      │   │                              │   admin thread: HTTP
+//!  └──────────────────────────────┘   └──────────────────────────────┘   logs thread: standard error
 //! ```
 //!
 //! Data: bytes → [`proto::FrameDecoder`] → [`conn::Connection`] → [`service::Router`] →
@@ -31,6 +31,7 @@
 //! | [`session`] | PURE: identity that survives reconnects |
 //! | [`service`] | handlers, requests, responders |
 //! | [`auth`] | who gets in |
+//! | [`journal`] | what is acknowledged is on the disk first, and goes on to the user's systems |
 //! | [`reactor`] | SHELL: the worker's loop |
 //! | [`server`] | CONTROL: supervisor, drain, reload, ledger, audit log, systemd |
 //! | `admin` | the admin port: health, metrics, status, the live page (cargo feature `admin`) |

@@ -10,6 +10,8 @@ mod doctor;
 mod drain;
 mod ends;
 mod journal;
+#[cfg(target_os = "linux")]
+mod failing_disk;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod leaving;
