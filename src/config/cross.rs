@@ -1,9 +1,9 @@
 //! How settings go together.
 
-use super::Steering;
 use super::parse::{Draft, SettingError, address_port_fixed, quote, redact};
 use super::settings::Settings;
 use super::table::{SETTINGS, Setting};
+use super::{SessionStoreSpec, SinkKind, Steering, SubmitAck};
 use crate::limits::longest_deferral;
 use crate::proto::HEADER_LEN;
 
@@ -45,6 +45,7 @@ impl Cross<'_> {
              TIDEGATE_INSECURE=yes to listen all the same",
         );
         self.identity();
+        self.lasting();
         self.rule(
             &["TIDEGATE_ADMIN_TOKEN", "TIDEGATE_ADMIN_TOKEN_FILE"],
             draft.admin_token.is_none() || draft.admin_token_file.is_none(),
@@ -109,6 +110,35 @@ impl Cross<'_> {
             &["TIDEGATE_AUTH_FAILURES_MAX_DELAY_MS", "TIDEGATE_AUTH_FAILURES_DELAY_MS"],
             c.auth_failures_delay <= c.auth_failures_max_delay,
             "TIDEGATE_AUTH_FAILURES_DELAY_MS up to TIDEGATE_AUTH_FAILURES_MAX_DELAY_MS",
+        );
+    }
+
+    /// What outlives the process needs a place.
+    fn lasting(&mut self) {
+        const DATA_DIR: &str = "TIDEGATE_DATA_DIR";
+        let c = &self.draft.config;
+        let has_dir = c.data_dir.is_some();
+        let delivers = c.sinks.iter().any(|route| route.sink.kind != SinkKind::None);
+        self.rule(&["TIDEGATE_SINKS", DATA_DIR], has_dir || !delivers, "TIDEGATE_DATA_DIR to be set for the journal");
+        self.rule(
+            &["TIDEGATE_SUBMIT_ACK", DATA_DIR],
+            has_dir || c.submit_ack == SubmitAck::Journal,
+            "TIDEGATE_DATA_DIR to be set for the journal",
+        );
+        self.rule(
+            &["TIDEGATE_SESSION_STORE", DATA_DIR],
+            has_dir || c.session_store != SessionStoreSpec::Embedded,
+            "TIDEGATE_DATA_DIR to be set with TIDEGATE_SESSION_STORE=embedded",
+        );
+        self.rule(
+            &["TIDEGATE_JOURNAL_MAX_BYTES", "TIDEGATE_JOURNAL_SEGMENT_BYTES"],
+            c.journal_max_bytes / 4 >= c.journal_segment_bytes,
+            "TIDEGATE_JOURNAL_MAX_BYTES to hold four times TIDEGATE_JOURNAL_SEGMENT_BYTES",
+        );
+        self.rule(
+            &["TIDEGATE_SINK_BACKOFF_MAX_MS", "TIDEGATE_SINK_BACKOFF_MS"],
+            c.sink_backoff <= c.sink_backoff_max,
+            "TIDEGATE_SINK_BACKOFF_MS up to TIDEGATE_SINK_BACKOFF_MAX_MS",
         );
     }
 

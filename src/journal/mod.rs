@@ -15,6 +15,7 @@
 //! | `sink` | from the journal to the user's systems |
 
 mod disk;
+mod feed;
 mod handle;
 mod intake;
 pub mod json;
@@ -29,6 +30,7 @@ mod topic;
 mod writer;
 
 pub use disk::{DIR, Disk, DiskFile};
+pub(crate) use feed::JournalFeed;
 pub(crate) use handle::{Journal, Settle, Settled};
 pub(crate) use intake::Inlet;
 pub use log::Log;

@@ -29,6 +29,7 @@ pub type OnPoison = Box<dyn FnOnce(&str) + Send>;
 #[derive(Debug)]
 pub struct Opened<S: Storage> {
     log: Log<S>,
+    storage: Arc<S>,
     recovery: Recovery,
     took: Duration,
 }
@@ -40,13 +41,18 @@ impl<S: Storage> Opened<S> {
     /// It is damaged, or can't be read or written; in words.
     pub fn open(storage: Arc<S>, options: LogOptions) -> Result<Opened<S>, String> {
         let begun = Instant::now();
-        let (log, recovery) = Log::open(storage, options, now_ms()).map_err(|error| error.to_string())?;
-        Ok(Opened { log, recovery, took: begun.elapsed() })
+        let (log, recovery) = Log::open(Arc::clone(&storage), options, now_ms()).map_err(|error| error.to_string())?;
+        Ok(Opened { log, storage, recovery, took: begun.elapsed() })
     }
 
     /// What was found.
     pub fn recovery(&self) -> (&Recovery, Duration) {
         (&self.recovery, self.took)
+    }
+
+    /// Where its messages are read back from.
+    pub fn storage(&self) -> &Arc<S> {
+        &self.storage
     }
 
     /// Starts the writer; `settle` are the workers, in their order.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Server;
 use super::reload::{Hook, Source};
 use crate::config::Config;
+use crate::journal::sink::{Consumer, Handlers};
 use crate::proto::Command;
 use crate::reactor::{Clock, WallClock};
 use crate::service::{Handler, Place, Request, Responder, RouteError, Router};
@@ -40,6 +41,7 @@ pub struct Builder {
     pub(super) errors: Vec<RouteError>,
     pub(super) source: Option<Source>,
     pub(super) hooks: Vec<Hook>,
+    pub(super) consumers: Handlers,
 }
 
 impl fmt::Debug for Builder {
@@ -125,6 +127,13 @@ impl Builder {
         if let Err(error) = self.router.add(Command(cmd), place, handler) {
             self.errors.push(error);
         }
+        self
+    }
+
+    /// Where `handler:NAME` in `TIDEGATE_SINKS` leads: messages go to this consumer, on a thread of its own.
+    #[must_use]
+    pub fn sink(mut self, name: &str, consumer: impl Consumer) -> Builder {
+        self.consumers.add(name, Arc::new(consumer));
         self
     }
 

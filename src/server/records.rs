@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::{JournalAccount, StartError};
 use crate::config::Config;
-use crate::journal::{DIR, Disk, Journal, LogOptions, OnPoison, Opened, Recovery, Settle};
+use crate::journal::sink::{Delivery, Sinks};
+use crate::journal::{DIR, Disk, Journal, JournalFeed, LogOptions, OnPoison, Opened, Recovery, Settle};
 use crate::limits::WORKER_GRACE_MS;
 use crate::stats::{JournalState, JournalView, RouteView};
 
@@ -49,12 +50,14 @@ fn tell(recovery: &Recovery, took: Duration) {
 #[derive(Default)]
 pub(super) struct Records {
     journal: Option<(Arc<Journal>, JoinHandle<()>)>,
+    delivery: Option<Arc<Delivery>>,
 }
 
 /// Where it stands, for whoever watches.
 #[derive(Clone, Default)]
 pub(super) struct Views {
     journal: Option<Arc<Journal>>,
+    delivery: Option<Arc<Delivery>>,
 }
 
 impl Records {
@@ -62,13 +65,18 @@ impl Records {
     pub fn start(
         config: &Config,
         journal: Option<OpenedJournal>,
+        sinks: Sinks,
         settle: Vec<Arc<dyn Settle>>,
         on_poison: OnPoison,
     ) -> Result<Records, StartError> {
         let Some(opened) = journal else { return Ok(Records::default()) };
-        let started = opened.start(config, settle, on_poison);
-        let journal = started.map_err(|error| StartError::System(format!("start the journal's thread: {error}")))?;
-        Ok(Records { journal: Some(journal) })
+        let system = |what: &'static str| move |error| StartError::System(format!("start {what}: {error}"));
+        let storage = Arc::clone(opened.storage());
+        let journal = opened.start(config, settle, on_poison).map_err(system("the journal's thread"))?;
+        let patterns = config.sinks.iter().map(|route| route.pattern.clone());
+        let feed = Arc::new(JournalFeed::new(Arc::clone(&journal.0), storage, patterns));
+        let delivery = Delivery::start(config, sinks, feed).map_err(system("the threads that deliver"))?;
+        Ok(Records { journal: Some(journal), delivery: Some(Arc::new(delivery)) })
     }
 
     /// The journal.
@@ -78,13 +86,13 @@ impl Records {
 
     /// What may be shared.
     pub fn views(&self) -> Views {
-        Views { journal: self.journal().cloned() }
+        Views { journal: self.journal().cloned(), delivery: self.delivery.clone() }
     }
 
     /// The end: sinks are given what they take until then, and the journal is closed.
     pub fn persist(self, until: Instant) -> Option<JournalAccount> {
         let (journal, writer) = self.journal?;
-        journal.stop_waiting();
+        let left = self.delivery.map(|delivery| delivery.flush(until)).unwrap_or_default();
         let grace = Instant::now() + Duration::from_millis(WORKER_GRACE_MS);
         journal.close();
         let closed = join(writer, until.max(grace));
@@ -98,8 +106,8 @@ impl Records {
         Some(JournalAccount {
             stored: view.stored,
             duplicates: view.duplicates,
-            delivered: 0,
-            pending: 0,
+            delivered: left.delivered.iter().sum(),
+            pending: left.unfinished.iter().sum(),
             closed: closed && sound,
         })
     }
@@ -113,7 +121,7 @@ impl Views {
 
     /// Where its messages go.
     pub fn routes(&self) -> Vec<RouteView> {
-        Vec::new()
+        self.delivery.as_ref().map(|delivery| delivery.views()).unwrap_or_default()
     }
 
     /// Whether what must last can be made to.

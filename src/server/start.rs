@@ -22,17 +22,18 @@ use crate::admin::{Admin, AdminToken, Control, status::About};
 use crate::auth::Authenticator;
 use crate::config::{AuthMode, Config, Steering};
 use crate::journal::Settle;
+use crate::journal::sink::{Handlers, Sinks, make_all};
 use crate::limits::MAX_WORKERS;
 use crate::reactor::{Live, LiveCell, MAX_LISTENERS, Services};
 use crate::service::{CutFlag, Pool};
 
 /// Starts what `builder` describes; see [`Builder::start`].
 pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
-    let Builder { config, router, signals, listeners, clock, errors, source, hooks } = builder;
+    let Builder { config, router, signals, listeners, clock, errors, source, hooks, consumers } = builder;
     if let Some(error) = errors.first() {
         return Err(StartError::Config(error.to_string()));
     }
-    let checked = Checked::of(&config, listeners)?;
+    let checked = Checked::of(&config, listeners, &consumers)?;
     let opened = Opened::of(&config, checked.inherited)?;
     let addresses = opened.sockets.addresses.clone();
     let cut = CutFlag::default();
@@ -49,7 +50,7 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
     let failed = reports.clone();
     // The supervisor has ended: there is nobody left to tell.
     let on_poison = Box::new(move |why: &str| drop(failed.send(Report::JournalFailed(why.to_owned()))));
-    let records = Records::start(&config, opened.journal, settle, on_poison)?;
+    let records = Records::start(&config, opened.journal, checked.sinks, settle, on_poison)?;
     let shared = Arc::new(Shared {
         drain: Arc::clone(&drain),
         mailboxes: assembly.mailboxes.clone(),
@@ -121,16 +122,18 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
 struct Checked {
     auth: Arc<Authenticator>,
     inherited: Option<Sockets>,
+    sinks: Sinks,
     #[cfg(feature = "admin")]
     admin_token: Arc<AdminToken>,
 }
 
 impl Checked {
-    fn of(config: &Config, listeners: Vec<TcpListener>) -> Result<Checked, StartError> {
+    fn of(config: &Config, listeners: Vec<TcpListener>, consumers: &Handlers) -> Result<Checked, StartError> {
         let inherited = Inherited::take(listeners, &config.sockets)?;
         check(config, &inherited.as_ref().map_or_else(|| config.listen.clone(), Inherited::addresses))?;
         Ok(Checked {
             inherited: inherited.map(|sockets| sockets.deal(config.workers)).transpose()?,
+            sinks: make_all(config, consumers).map_err(StartError::Config)?,
             auth: Arc::new(Authenticator::new(config).map_err(|e| StartError::Config(e.to_string()))?),
             #[cfg(feature = "admin")]
             admin_token: Arc::new(AdminToken::new(&config.admin_auth).map_err(|e| StartError::Config(e.to_string()))?),

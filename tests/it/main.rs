@@ -9,9 +9,9 @@ mod complaints;
 mod doctor;
 mod drain;
 mod ends;
-mod journal;
 #[cfg(target_os = "linux")]
 mod failing_disk;
+mod journal;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod leaving;
