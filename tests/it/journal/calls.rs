@@ -83,6 +83,7 @@ impl Storage for SimDisk {
     fn sync_names(&self) -> io::Result<()> {
         let (mut state, fate) = self.begin(Call::SyncNames, String::new)?;
         match fate {
+            _ if state.lies_of == Some(Call::SyncNames) => {}
             Fate::Fine | Fate::Stops(When::After) => {
                 std::mem::take(&mut state.pending).into_iter().for_each(|op| state.make_durable(op));
             }
@@ -121,6 +122,8 @@ impl File for SimFile {
             return Err(enospc());
         }
         match fate {
+            // Not even every write: a log that reads nothing back would not begin.
+            _ if state.lies_of == Some(Call::Write) && state.dice.chance(5) => {}
             Fate::Fine | Fate::Stops(When::After) => state.inodes[ino].write(bytes, offset),
             Fate::Short | Fate::NoRoom => {
                 let n = state.dice.below(bytes.len());
@@ -140,6 +143,7 @@ impl File for SimFile {
         let state = &mut *state;
         let inode = &mut state.inodes[self.ino];
         match fate {
+            _ if state.lies_of == Some(Call::Sync) => {}
             Fate::Fine | Fate::Stops(When::After) => inode.sync(),
             Fate::Stops(_) => {}
             _ => {

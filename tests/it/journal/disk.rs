@@ -43,6 +43,8 @@ pub struct State {
     /// The machine stops at this call.
     pub stop_at: Option<(u64, When)>,
     pub capacity: u64,
+    /// It says that this was done, and did nothing: what no log survives.
+    pub lies_of: Option<Call>,
     pub counts: Counts,
     /// Errors of any kind that were given since this was last cleared.
     pub faults: u64,
@@ -77,6 +79,7 @@ impl SimDisk {
             weather: Weather::default(),
             stop_at: None,
             capacity: u64::MAX / 2,
+            lies_of: None,
             counts: Counts::default(),
             faults: 0,
             failed_syncs: 0,
@@ -87,6 +90,11 @@ impl SimDisk {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many processes there were before this one.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     pub fn stopped(&self) -> bool {

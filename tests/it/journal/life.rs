@@ -186,6 +186,7 @@ impl Life {
     /// Does one thing; whether the machine stopped in it.
     pub fn run(&mut self, op: Op) -> bool {
         self.disk.tell(|| format!("  {op:?}"));
+        let (bytes, epoch) = (self.log().bytes(), self.disk.epoch());
         match op {
             Op::Stage => {
                 let n = self.dice.pick(&[1, 1, 2, 5, 20]);
@@ -198,7 +199,10 @@ impl Life {
                     self.mark = Mark::Written;
                 }
             }
-            Op::Tend => self.tend(),
+            Op::Tend => {
+                let now = self.now;
+                self.log().tend(now);
+            }
             Op::Report => self.report(),
             Op::Clock => self.now += self.dice.pick(&[1, 50, 500, 3_000, 70_000]),
             Op::Read => self.read(),
@@ -213,6 +217,9 @@ impl Life {
             }
         }
         let stopped = self.disk.stopped();
+        if !stopped && epoch == self.disk.epoch() {
+            self.follow(bytes);
+        }
         if stopped {
             let end = self.draw_end();
             self.restart(end);
@@ -222,8 +229,10 @@ impl Life {
 
     pub fn stage(&mut self) {
         let made = self.make();
-        let log = self.log.as_mut().expect("open");
-        match log.stage(&made.draft(), self.now) {
+        let now = self.now;
+        match self.log().stage(&made.draft(), now) {
+            // What it says of the message is the commit's to take back.
+            Ok(_) if self.poisoned => {}
             Ok(staged) => self.model.staged(made, staged),
             Err(why) => self.may_lack_room(&why.0),
         }
@@ -265,13 +274,15 @@ impl Life {
         assert!(scarce || near || self.poisoned, "there is room ({bytes} of {max} are used): {why}");
     }
 
-    fn tend(&mut self) {
-        let (now, before) = (self.now, self.log().bytes());
-        self.log().tend(now);
-        if !self.disk.stopped() {
-            let by_size = before > self.options.retain_bytes;
-            let first = self.log().first_id();
-            self.model.begins_with(first, now, by_size);
+    /// What may have happened in any call: the disk has failed, old segments were deleted.
+    fn follow(&mut self, bytes: u64) {
+        let now = self.now;
+        let Some(log) = &self.log else { return };
+        let by_size = bytes > self.options.retain_bytes;
+        self.model.begins_with(log.first_id(), now, by_size);
+        if log.failed().is_some() && !self.poisoned {
+            assert!(self.disk.state().faults > self.faults, "the disk is well, and the log is poisoned");
+            self.poisoned = true;
         }
     }
 

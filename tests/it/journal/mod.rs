@@ -7,6 +7,7 @@ mod bytes;
 mod calls;
 mod damage;
 mod disk;
+mod disk_laws;
 mod draw;
 mod exhaustive;
 mod faults;
@@ -22,7 +23,7 @@ mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use faults::Counts;
+use faults::{Call, Counts};
 use life::Life;
 
 const LIVES: u64 = 3_000;
@@ -102,6 +103,20 @@ fn assert_all(sum: Option<Counts>, wanted: &[&str]) {
 #[test]
 fn whatever_the_disk_does_what_was_acknowledged_is_there() {
     assert_all(lives("lives", LIVES, Life::live), EVERYTHING);
+}
+
+/// The model's teeth: a log on such a disk can't keep what it promises, and the lives have to show it.
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    for lie in [Call::Sync, Call::SyncNames, Call::Write] {
+        let fails = |seed: u64| {
+            let mut life = Life::new(seed, false);
+            life.disk.state().lies_of = Some(lie);
+            life.live();
+        };
+        let found_out = (0..200).any(|seed| catch_unwind(|| fails(seed)).is_err());
+        assert!(found_out, "200 lives have not noticed that {lie:?} did nothing");
+    }
 }
 
 #[test]

@@ -140,11 +140,13 @@ impl Model {
     fn remembered(&self, made: &Made) -> Option<(u64, &Entry)> {
         made.key?;
         let mut newer = 0;
-        for (id, entry) in self.entries.iter().rev().filter(|(_, e)| e.standing != Standing::Gone) {
+        for (id, entry) in self.entries.iter().rev() {
             let young = made.time_ms.saturating_sub(entry.made.time_ms) < self.window_ms();
-            if entry.made.same_key(made) && young && newer < self.options.dedup_max {
+            let there = entry.standing != Standing::Gone;
+            if there && young && entry.made.same_key(made) && newer < self.options.dedup_max {
                 return Some((*id, entry));
             }
+            // One that was refused may have taken an older one's place.
             newer += usize::from(entry.made.key.is_some());
         }
         None
