@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::cpus::{self, Machine};
+use super::sinks::hide_password;
 use super::table::{Field, Kind, Setting};
 use super::{
     AdminAuth, AuthExpiry, AuthMode, Config, JwtAlgorithm, JwtKeys, JwtSettings, LogFormat, Secret, SessionStoreSpec,
@@ -262,7 +263,7 @@ pub(super) fn sinks(draft: &mut Draft<'_>, text: &str) -> Result<(), String> {
         if routes[..index].iter().any(|before| before.pattern == route.pattern) {
             return Err(format!("{} is listed twice", route.pattern));
         }
-        crate::journal::sink::check(&route.sink).map_err(|why| format!("{}: {why}", route.pattern))?;
+        crate::journal::sink::check(&route.sink).map_err(|why| redact(&format!("{}: {why}", route.pattern)))?;
     }
     draft.config.sinks = routes;
     Ok(())
@@ -384,11 +385,12 @@ pub(super) fn quote(text: &str) -> String {
     }
 }
 
-/// Hides what looks like a token.
+/// Hides what looks like a token, and passwords in URLs.
 pub(super) fn redact(text: &str) -> String {
+    let text = &hide_password(text);
     const PREFIX: &str = super::TOKEN_PREFIX;
     let mut shown = String::new();
-    let mut rest = text;
+    let mut rest = text.as_str();
     while let Some(at) = rest.find(PREFIX) {
         let (before, token) = rest.split_at(at + PREFIX.len());
         let secret = token.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(token.len());

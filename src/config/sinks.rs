@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::parse::{quote, redact};
 use crate::journal::TopicPattern;
 
 /// One route: the topics meant, and their sink. The first route that matches a topic is its route.
@@ -85,19 +86,20 @@ impl SinkRoute {
 
     /// Reads `orders/#=kafka:…`.
     pub(super) fn parse(text: &str) -> Result<SinkRoute, String> {
-        let (pattern, sink) = text.split_once('=').ok_or(format!("{text:?} is not PATTERN=SINK"))?;
+        let (pattern, sink) =
+            text.split_once('=').ok_or_else(|| format!("{} is not PATTERN=SINK", quote(&redact(text))))?;
         let (kind, argument) = sink.split_once(':').unwrap_or((sink, ""));
         let kind = SinkKind::ALL.into_iter().find(|known| known.name() == kind);
-        let kind = kind.ok_or_else(|| format!("of {pattern:?} the kind of sink is none of those"))?;
+        let kind = kind.ok_or_else(|| format!("of {} the kind of sink is none of those", quote(&redact(pattern))))?;
         let argument = argument.replace("%2C", ",");
         if (kind == SinkKind::None) != argument.is_empty() {
             return Err(match kind {
-                SinkKind::None => format!("{pattern:?}: none is followed by nothing"),
-                kind => format!("{pattern:?}: {}: is to be followed by where that is", kind.name()),
+                SinkKind::None => "none is followed by nothing".to_owned(),
+                kind => format!("{}: is to be followed by where that is", kind.name()),
             });
         }
         let sink = SinkSpec { kind, argument };
-        Ok(SinkRoute { pattern: TopicPattern::parse(pattern)?, sink })
+        Ok(SinkRoute { pattern: TopicPattern::parse(pattern).map_err(|why| redact(&why))?, sink })
     }
 }
 
@@ -124,17 +126,20 @@ impl fmt::Debug for SinkSpec {
     }
 }
 
-/// A URL without its password: `redis://user:<hidden>@host`.
-pub(super) fn hide_password(url: &str) -> String {
-    let start = url.find("//").map_or(0, |at| at + 2);
-    let authority = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
-    match url[start..authority].rfind('@').map(|at| start + at) {
-        Some(at) => match url[start..at].find(':').map(|colon| start + colon) {
-            Some(colon) => format!("{}:<hidden>{}", &url[..colon], &url[at..]),
-            None => url.to_owned(),
-        },
-        None => url.to_owned(),
+/// A text with the passwords of the URLs in it hidden: `redis://user:<hidden>@host`.
+pub(super) fn hide_password(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, url) = rest.split_at(at + 3);
+        // What is hidden is rather too much than too little: whoever writes a password forgets to encode it.
+        let end = url.find([',', ' ', '?']).unwrap_or(url.len());
+        let login = url[..end].rfind('@').and_then(|host| Some((url[..host].find(':')?, host)));
+        let (name, more) = login.map_or((end, end), |(colon, host)| (colon + 1, host));
+        shown.extend([before, &url[..name], if login.is_some() { "<hidden>" } else { "" }]);
+        rest = &url[more..];
     }
+    shown + rest
 }
 
 /// Where sessions are kept, as `TIDEGATE_SESSION_STORE` says it.
@@ -195,7 +200,11 @@ mod tests {
         for (given, shown) in [
             ("redis://u:secret@h:1/0?a=b", "redis://u:<hidden>@h:1/0?a=b"),
             ("redis://:p@ss@h", "redis://:<hidden>@h"),
-            ("redis://h:1/a:b@c", "redis://h:1/a:b@c"),
+            ("redis://h:1/a?b=c:d@e", "redis://h:1/a?b=c:d@e"),
+            (
+                "a=redis:redis://u:1@h,b=redis:redis://u:2@h",
+                "a=redis:redis://u:<hidden>@h,b=redis:redis://u:<hidden>@h",
+            ),
             ("/var/log/a.jsonl", "/var/log/a.jsonl"),
         ] {
             assert_eq!(hide_password(given), shown);
