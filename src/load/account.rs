@@ -30,20 +30,25 @@ impl Account {
 
     /// Requests that have a fate. More than can be counted is as much as can be.
     pub fn settled(&self) -> u64 {
-        [self.answered, self.failed, self.safe, self.unknown, self.lost].into_iter().fold(0, u64::saturating_add)
+        [self.answered, self.failed, self.safe, self.retried, self.unknown, self.lost]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 
     /// Adds the account of other connections.
     pub fn add(&mut self, other: &Account) {
-        let Account { sent, answered, failed, safe, unknown, lost, wrong, connections, broken, refused, heartbeats } =
-            other;
+        let Account { sent, answered, failed, safe, retried, unknown, lost, .. } = other;
+        let Account { wrong, duplicates, forgotten, connections, broken, refused, heartbeats, .. } = other;
         self.sent += sent;
         self.answered += answered;
         self.failed += failed;
         self.safe += safe;
+        self.retried += retried;
         self.unknown += unknown;
         self.lost += lost;
         self.wrong += wrong;
+        self.duplicates += duplicates;
+        self.forgotten += forgotten;
         self.connections += connections;
         self.broken += broken;
         self.refused += refused;
@@ -106,13 +111,22 @@ mod tests {
 
     #[test]
     fn an_account_adds_up_only_when_each_request_has_one_fate() {
-        let account = Account { sent: 15, answered: 5, failed: 4, safe: 3, unknown: 2, lost: 1, ..Account::default() };
+        let account = Account {
+            sent: 21,
+            answered: 5,
+            failed: 4,
+            safe: 3,
+            retried: 6,
+            unknown: 2,
+            lost: 1,
+            ..Account::default()
+        };
         assert!(account.adds_up());
-        assert!(!Account { sent: 16, ..account }.adds_up());
+        assert!(!Account { sent: 22, ..account }.adds_up());
         assert!(!Account { lost: 2, ..account }.adds_up());
         let mut sum = account;
         sum.add(&account);
-        assert_eq!((sum.sent, sum.settled(), sum.adds_up()), (30, 30, true));
+        assert_eq!((sum.sent, sum.settled(), sum.adds_up()), (42, 42, true));
     }
 
     #[test]

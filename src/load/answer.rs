@@ -1,8 +1,14 @@
 //! What the server says, and what it means for the account. PURE; the other half of [`Link`].
 
+use std::collections::VecDeque;
+
+use super::acks::Acked;
 use super::episodes::Kind;
-use super::link::{Cx, End, Link, MAX_OUT, State, flag};
+use super::link::{Cx, End, Link, MAX_OUT, State, command, flag};
+use super::payload::Place;
+use super::promise::{Value, lane};
 use super::work::{AUTH, BYE, Request, take_work};
+use crate::proto::message::parse_submitted;
 use crate::proto::{
     AuthReady, Command, ErrorCode, ErrorReply, Frame, GoAway, GoAwayReason, GoAwayStage, MAX_PING, encode, seq_follows,
 };
@@ -20,11 +26,9 @@ impl Link {
         };
         cx.books.tally.received += 1;
         if request.is_work() {
-            let cmd = cx.mix.command(request.kind);
-            if cx.pattern.is_reply(cx.owner, frame.seq, cmd, request.len, (frame.cmd, frame.payload)) {
-                cx.books.note_answered(request.at, cx.now);
-            } else {
-                note_wrong(cx, &request, &format!("a wrong reply to {cmd}"));
+            match self.judge(cx, &request, frame) {
+                Ok(()) => cx.books.note_answered(request.at, cx.now),
+                Err(what) => note_wrong(cx, &request, &what),
             }
         } else if request.kind == BYE && frame.cmd == Command::BYE {
             cx.books.tally.account.answered += 1;
@@ -34,6 +38,117 @@ impl Link {
             note_wrong(cx, &request, &format!("{} in answer to AUTH or BYE", frame.cmd));
         }
         Ok(())
+    }
+
+    /// Whether a reply is right; takes down what it promises.
+    #[inline]
+    fn judge(&mut self, cx: &mut Cx<'_>, request: &Request, frame: &Frame<'_>) -> Result<(), String> {
+        let cmd = command(cx, request.kind);
+        let place = Place { owner: cx.owner, seq: frame.seq, number: request.number };
+        let right = cx.pattern.is_reply(place, cmd, request.len, (frame.cmd, frame.payload));
+        let promised = self.leave(cx, cmd, request);
+        match (right, promised) {
+            (true, false) => Ok(()),
+            (true, true) => self.judge_promise(cx, cmd, request, frame),
+            (false, _) => {
+                self.forget_value(cx, cmd, request);
+                Err(format!("a wrong reply to {cmd}"))
+            }
+        }
+    }
+
+    fn judge_promise(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cmd: Command,
+        sent: &Request,
+        frame: &Frame<'_>,
+    ) -> Result<(), String> {
+        let acked = Acked { owner: cx.owner, number: sent.number, len: sent.len, now: cx.now };
+        let Some(promises) = &mut self.promises else { return Ok(()) };
+        match cmd {
+            Command::SUBMIT => {
+                let (id, duplicate) = parse_submitted(frame.payload).unwrap_or_default();
+                cx.acks.submit(cx.pattern, acked, id, duplicate);
+                cx.books.tally.account.duplicates += u64::from(duplicate);
+                let (in_order, fresh) = (promises.is_in_order(frame.seq, id), cx.ids.take(id));
+                let wrong = match () {
+                    () if duplicate && !sent.unknown => "SUBMIT: a duplicate of a message that was never sent before",
+                    () if !in_order => "SUBMIT: an id that is not above those of the messages before it",
+                    () if !fresh => "SUBMIT: an id that another message has",
+                    () => return Ok(()),
+                };
+                return Err(wrong.to_owned());
+            }
+            Command::SESSION_PUT => {
+                cx.acks.state(cx.pattern, acked, &self.session, cmd);
+                promises.set(sent.number, Value::Put(sent.number, sent.len));
+            }
+            Command::SESSION_DELETE => {
+                cx.acks.state(cx.pattern, acked, &self.session, cmd);
+                promises.set(sent.number, Value::Absent);
+            }
+            _ if cx.retry => {
+                let (_, number) = cx.pattern.is_value(cx.owner, sent.number, frame.payload);
+                let right = match promises.value(sent.number) {
+                    Value::Unknown => true,
+                    Value::Never | Value::Absent => false,
+                    Value::Put(put, len) => {
+                        frame.payload.len() == usize::from(len) && number.is_none_or(|number| number == put)
+                    }
+                };
+                return right.then_some(()).ok_or("SESSION_GET: not the value that was acknowledged last".to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// There is no such key: what that says to SESSION_GET or SESSION_DELETE.
+    fn judge_absent(&mut self, cx: &mut Cx<'_>, cmd: Command, request: &Request) -> Result<(), String> {
+        let Some(promises) = &mut self.promises else { return Ok(()) };
+        let known = promises.value(request.number);
+        if cmd == Command::SESSION_DELETE {
+            let acked = Acked { owner: cx.owner, number: request.number, len: 0, now: cx.now };
+            cx.acks.state(cx.pattern, acked, &self.session, cmd);
+            promises.set(request.number, Value::Absent);
+        }
+        // A SESSION_DELETE that was processed before finds nothing.
+        if cx.retry && matches!(known, Value::Put(..)) && !request.unknown {
+            return Err(format!("{cmd}: the value that was acknowledged last is gone"));
+        }
+        Ok(())
+    }
+
+    /// Lets go of the request's lane. Returns whether it has one.
+    #[inline]
+    fn leave(&mut self, cx: &Cx<'_>, cmd: Command, request: &Request) -> bool {
+        let lane = lane(cmd, request.number);
+        if let (true, Some(lane), Some(promises)) = (cx.retry, lane, &mut self.promises) {
+            promises.free(lane);
+        }
+        lane.is_some()
+    }
+
+    /// Nobody can say what the value is now.
+    fn forget_value(&mut self, cx: &Cx<'_>, cmd: Command, request: &Request) {
+        if let Some(promises) = self.promises.as_mut().filter(|_| cx.retry)
+            && matches!(cmd, Command::SESSION_PUT | Command::SESSION_DELETE)
+        {
+            promises.set(request.number, Value::Unknown);
+        }
+    }
+
+    /// The session of before is there again, or a new one in its place.
+    fn come_back(&mut self, cx: &mut Cx<'_>, resumed: bool) {
+        if resumed {
+            return self.check_values(cx);
+        }
+        let gone = self.promises.as_mut().map_or(0, |promises| promises.forget_values());
+        if gone > 0 {
+            cx.books.tally.account.forgotten += gone;
+            cx.books.note_errors("a value was acknowledged, and its session was not resumed", gone);
+        }
     }
 
     pub(super) fn handle_ready(&mut self, cx: &mut Cx<'_>, frame: &Frame<'_>) -> Result<(), String> {
@@ -52,6 +167,10 @@ impl Link {
         self.flags |= flag::SESSION | flag::READY | flag::AGAIN;
         self.state = State::Ready;
         cx.news.ready = true;
+        cx.acks.ready(cx.owner, cx.now, &ready.session, ready.resumed);
+        if cx.retry {
+            self.come_back(cx, ready.resumed);
+        }
         if cx.mix.largest() > ready.max_payload as usize {
             let (has, max) = (cx.mix.largest(), ready.max_payload);
             cx.books.note_error(&format!("the server takes bodies of at most {max} bytes, the load has {has}"));
@@ -115,7 +234,7 @@ impl Link {
         let error = ErrorReply::parse(frame.payload).map_err(|error| error.to_string())?;
         let code = error.known_code();
         let next_seq = self.next_seq;
-        let Some(request) = self.work.as_mut().and_then(|work| work.settle(next_seq, frame.seq)) else {
+        let Some(mut request) = self.work.as_mut().and_then(|work| work.settle(next_seq, frame.seq)) else {
             if frame.seq != 0 {
                 return Err("ERROR for a seq that is not open".to_owned());
             }
@@ -124,29 +243,40 @@ impl Link {
         };
         cx.books.tally.received += 1;
         cx.books.tally.errors += 1;
-        if request.is_work() {
+        let work = request.is_work().then(|| command(cx, request.kind));
+        if let Some(cmd) = work {
+            self.leave(cx, cmd, &request);
+            if code == Some(ErrorCode::NotFound) && matches!(cmd, Command::SESSION_GET | Command::SESSION_DELETE) {
+                match self.judge_absent(cx, cmd, &request) {
+                    Ok(()) => cx.books.note_answered(request.at, cx.now),
+                    Err(what) => note_wrong(cx, &request, &what),
+                }
+                return Ok(());
+            }
             cx.books.in_flight -= 1;
         }
-        let absent = code == Some(ErrorCode::NotFound) && request.is_work();
-        if absent && matches!(cx.mix.command(request.kind), Command::SESSION_GET | Command::SESSION_DELETE) {
-            cx.books.in_flight += 1; // which this takes back
-            cx.books.note_answered(request.at, cx.now);
-            return Ok(());
-        }
         note_error(cx, &name_of(cx, &request), &error);
-        if is_retry(code) {
-            cx.books.tally.account.safe += 1;
-            cx.news.pause_ms = Some(error.retry_after_ms.max(10));
-            if request.is_work() {
+        // Of what was UNAVAILABLE nobody can say whether it was processed.
+        let unavailable = code == Some(ErrorCode::Unavailable) && may_repeat(cx, &request);
+        if is_retry(code) || unavailable {
+            let account = &mut cx.books.tally.account;
+            *(if unavailable { &mut account.retried } else { &mut account.safe }) += 1;
+            request.unknown |= unavailable;
+            cx.news.pause_ms = Some(error.retry_after_ms.max(if unavailable { UNAVAILABLE_MS } else { 10 }));
+            if work.is_some() {
                 self.flags |= flag::HELD;
-                take_work(&mut self.work, cx.pool).again.push_back(request);
+                request.answered = false;
+                let again = &mut take_work(&mut self.work, cx.pool).again;
+                // What waits for its lane comes behind it.
+                if cx.retry { again.push_front(request) } else { again.push_back(request) }
             }
         } else {
             cx.books.tally.account.failed += 1;
+            work.into_iter().for_each(|cmd| self.forget_value(cx, cmd, &request));
         }
         if request.kind == AUTH {
             cx.books.tally.account.refused += 1;
-            cx.news.hopeless = !is_retry(code);
+            cx.news.hopeless = !(is_retry(code) || unavailable);
         }
         if request.kind == AUTH || code.is_some_and(ErrorCode::is_fatal) {
             self.flags |= flag::TOLD;
@@ -161,7 +291,8 @@ impl Link {
         note_error(cx, "the connection", error);
         if !self.has(flag::READY) {
             cx.books.tally.account.refused += 1;
-            let not_now = is_retry(code) || code == Some(ErrorCode::AuthTimeout);
+            let unavailable = cx.retry && code == Some(ErrorCode::Unavailable);
+            let not_now = is_retry(code) || unavailable || code == Some(ErrorCode::AuthTimeout);
             cx.news.hopeless = !not_now;
             self.flags |= flag::SAFE;
         }
@@ -183,16 +314,26 @@ impl Link {
         }
         if let Some(mut work) = self.work.take() {
             let first = self.next_seq.wrapping_sub(work.flight.len() as u32);
-            let mut again = std::mem::take(&mut work.again);
-            for (request, place) in work.flight.iter().zip(0..) {
-                if !request.answered && self.close_account(cx, request, first.wrapping_add(place), work.written) {
-                    again.push_back(*request);
+            let flight = std::mem::take(&mut work.flight);
+            let mut again = VecDeque::new();
+            for (mut request, place) in flight.into_iter().zip(0..) {
+                if !request.answered && self.close_account(cx, &mut request, first.wrapping_add(place), work.written) {
+                    again.push_back(request);
                 }
             }
             work.reset();
-            work.again = again;
+            // What was sent comes before what had to wait for it, and behind what was put off.
+            if cx.retry {
+                again.append(&mut work.again);
+                work.again = again;
+            } else {
+                work.again.append(&mut again);
+            }
             self.work = Some(work);
             self.rest(cx.pool);
+        }
+        if let Some(promises) = &mut self.promises {
+            promises.free_all();
         }
         let told = self.has(flag::FINAL | flag::TOLD);
         if self.has(flag::READY) && !(told && end == End::Eof) {
@@ -208,7 +349,8 @@ impl Link {
     }
 
     /// Writes down what became of an unanswered request; returns whether it is to be sent again.
-    fn close_account(&self, cx: &mut Cx<'_>, request: &Request, seq: u32, written: u64) -> bool {
+    fn close_account(&self, cx: &mut Cx<'_>, request: &mut Request, seq: u32, written: u64) -> bool {
+        let repeat = may_repeat(cx, request);
         let account = &mut cx.books.tally.account;
         let mut again = request.is_work();
         if self.has(flag::FINAL) && !seq_follows(self.last_seq, seq) {
@@ -223,6 +365,10 @@ impl Link {
             account.lost += 1;
             again = false;
             cx.books.note_error("a request before BYE got no answer");
+        } else if repeat {
+            account.retried += 1;
+            request.unknown = true;
+            cx.books.note_error("the connection ended, and a request is sent again");
         } else {
             account.unknown += 1;
             again = false;
@@ -235,6 +381,25 @@ impl Link {
     }
 }
 
+/// How long the server is left alone after UNAVAILABLE, at least.
+const UNAVAILABLE_MS: u32 = 100;
+
+/// Whether a request may be processed twice, and somebody wants it to be tried again.
+fn may_repeat(cx: &Cx<'_>, request: &Request) -> bool {
+    let idempotent = |cmd| {
+        matches!(
+            cmd,
+            Command::PING
+                | Command::ECHO
+                | Command::SESSION_GET
+                | Command::SESSION_PUT
+                | Command::SESSION_DELETE
+                | Command::SUBMIT
+        )
+    };
+    cx.retry && (request.kind == AUTH || (request.is_work() && idempotent(command(cx, request.kind))))
+}
+
 fn is_retry(code: Option<ErrorCode>) -> bool {
     matches!(code, Some(ErrorCode::Draining | ErrorCode::Overloaded | ErrorCode::RateLimited))
 }
@@ -243,7 +408,7 @@ fn name_of(cx: &Cx<'_>, request: &Request) -> String {
     match request.kind {
         AUTH => "AUTH".to_owned(),
         BYE => "BYE".to_owned(),
-        kind => cx.mix.command(kind).to_string(),
+        kind => command(cx, kind).to_string(),
     }
 }
 

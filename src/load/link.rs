@@ -3,10 +3,12 @@
 //!
 //! An idle connection owns no buffer: what it needs while it has something in hand is borrowed.
 
+use super::acks::Acks;
 use super::books::Books;
 use super::mix::Mix;
-use super::payload::Pattern;
-use super::work::{AUTH, BYE, Pool, Request, Work, take_work};
+use super::payload::{Pattern, Place};
+use super::promise::{Ids, Promises, lane};
+use super::work::{AUTH, BYE, CHECK, Pool, Request, Work, take_work};
 use crate::proto::{
     Command, DecodeError, Extensions, Frame, FrameDecoder, MAX_BODY, SessionId, encode, encode_extended, extension_type,
 };
@@ -47,6 +49,8 @@ pub enum End {
 pub struct Link {
     pub(super) session: SessionId,
     pub(super) work: Option<Box<Work>>,
+    /// What it was promised, if it asked for anything that is.
+    pub(super) promises: Option<Box<Promises>>,
     pub(super) next_seq: u32,
     /// Of the final GOAWAY.
     pub(super) last_seq: u32,
@@ -87,6 +91,12 @@ pub struct Cx<'a> {
     pub pool: &'a mut Pool,
     /// The number of the connection in the run.
     pub owner: u32,
+    /// Ids that messages were given.
+    pub ids: &'a mut Ids,
+    /// What was acknowledged.
+    pub acks: &'a mut Acks,
+    /// What can be processed twice is sent again when the connection is lost, and promises hold over restarts.
+    pub retry: bool,
     /// Since the run began, ns.
     pub now: u64,
     /// For whoever drives the connection.
@@ -109,7 +119,15 @@ pub struct News {
 impl Link {
     /// A connection that does not exist yet. Its first request has `seq`.
     pub fn new(seq: u32) -> Link {
-        Link { session: [0; 16], work: None, next_seq: seq, last_seq: 0, state: State::Closed, flags: 0 }
+        Link {
+            session: [0; 16],
+            work: None,
+            promises: None,
+            next_seq: seq,
+            last_seq: 0,
+            state: State::Closed,
+            flags: 0,
+        }
     }
 
     /// How far it is.
@@ -121,6 +139,7 @@ impl Link {
     /// The next connection is another client's.
     pub fn forget(&mut self) {
         self.flags &= !(flag::SESSION | flag::AGAIN);
+        self.promises = None;
     }
 
     /// The transport is being connected.
@@ -133,6 +152,9 @@ impl Link {
     pub fn handle_connected(&mut self, cx: &mut Cx<'_>, token: &[u8], began: u64) {
         self.state = State::Auth;
         cx.books.tally.opened += 1;
+        if let Some(promises) = self.promises.as_mut().filter(|_| !cx.retry || cx.ids.off) {
+            promises.forget_ids(); // this may be another server
+        }
         let (seq, session) = (self.next_seq, self.has(flag::SESSION).then_some(self.session));
         let work = take_work(&mut self.work, cx.pool);
         let mut block = Vec::new();
@@ -163,10 +185,54 @@ impl Link {
     /// Sends a request that was meant to be sent at `at`.
     #[inline]
     pub fn request(&mut self, cx: &mut Cx<'_>, at: u64, kind: u16, len: u16) {
+        let cmd = cx.mix.command(kind);
+        let mut request = Request::new(at, kind, len);
+        if lane(cmd, 0).is_some() {
+            self.number(cx, &mut request, cmd);
+            if cx.retry && (self.sends_again() || !self.enter(cmd, &request)) {
+                return take_work(&mut self.work, cx.pool).again.push_back(request);
+            }
+        }
+        self.put(cx, cmd, request);
+    }
+
+    fn put(&mut self, cx: &mut Cx<'_>, cmd: Command, request: Request) {
         let work = take_work(&mut self.work, cx.pool);
-        cx.pattern.encode(&mut work.out, cx.owner, self.next_seq, cx.mix.command(kind), len);
+        let place = Place { owner: cx.owner, seq: self.next_seq, number: request.number };
+        cx.pattern.encode(&mut work.out, place, cmd, request.len);
         cx.books.in_flight += 1;
-        self.note_sent(cx, Request::new(at, kind, len));
+        self.note_sent(cx, request);
+    }
+
+    /// Gives it its number.
+    fn number(&mut self, cx: &Cx<'_>, request: &mut Request, cmd: Command) {
+        let promises = self.promises.get_or_insert_with(|| {
+            let mut promises = Box::<Promises>::default();
+            if cx.retry {
+                promises.forget_values(); // the session is new
+            }
+            promises
+        });
+        let counter = if cmd == Command::SUBMIT { &mut promises.messages } else { &mut promises.states };
+        request.number = *counter;
+        *counter = counter.wrapping_add(1);
+    }
+
+    /// Takes the request's lane. Returns whether it was free.
+    fn enter(&mut self, cmd: Command, request: &Request) -> bool {
+        match (lane(cmd, request.number), &mut self.promises) {
+            (Some(lane), Some(promises)) => promises.take(lane),
+            _ => true,
+        }
+    }
+
+    /// Has each value that is known read again, behind what waits.
+    pub fn check_values(&mut self, cx: &mut Cx<'_>) {
+        let Some(promises) = &self.promises else { return };
+        let again = &mut take_work(&mut self.work, cx.pool).again;
+        let waits = |key: u32| again.iter().any(|request| request.kind == CHECK && request.number == key);
+        let keys: Vec<u32> = promises.known().filter(|key| !waits(*key)).collect();
+        again.extend(keys.into_iter().map(|number| Request { number, ..Request::new(cx.now, CHECK, 0) }));
     }
 
     #[inline]
@@ -178,18 +244,30 @@ impl Link {
         }
     }
 
-    /// Sends again, as far as possible, what was not processed elsewhere. Returns whether all is sent.
+    /// Sends, as far as possible, what was not processed elsewhere or had to wait. Returns whether all is sent.
     pub fn send_again(&mut self, cx: &mut Cx<'_>) -> bool {
         while let Some(request) = self.work.as_mut().and_then(|work| work.again.front().copied()) {
-            if !self.can_send() {
+            let cmd = command(cx, request.kind);
+            if !self.can_send() || (cx.retry && !self.enter(cmd, &request)) {
                 return false;
             }
             if let Some(work) = &mut self.work {
                 work.again.pop_front();
             }
-            self.request(cx, request.at, request.kind, request.len);
+            self.put(cx, cmd, request);
         }
         true
+    }
+
+    /// It will not be tried again: whatever was sent again in vain has its fate.
+    pub fn abandon(&mut self, cx: &mut Cx<'_>) {
+        let again = self.work.as_mut().map(|work| std::mem::take(&mut work.again)).unwrap_or_default();
+        let unknown = again.iter().filter(|request| request.unknown).count() as u64;
+        if unknown > 0 {
+            cx.books.tally.account.retried -= unknown;
+            cx.books.tally.account.unknown += unknown;
+            cx.books.note_errors("a request could not be sent again: nobody can say whether it was processed", unknown);
+        }
     }
 
     /// Whether there is something to be sent again first.
@@ -295,6 +373,12 @@ impl Link {
     pub(super) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+}
+
+/// The command of a request that belongs to the workload.
+#[inline]
+pub(super) fn command(cx: &Cx<'_>, kind: u16) -> Command {
+    if kind == CHECK { Command::SESSION_GET } else { cx.mix.command(kind) }
 }
 
 fn undecodable(error: DecodeError) -> String {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::load::plan::Shape;
+use crate::proto::message::submitted_payload;
 use crate::proto::{AuthReady, ErrorCode, ErrorReply, GoAway, GoAwayReason, GoAwayStage};
 
 struct World {
@@ -11,6 +12,9 @@ struct World {
     pattern: Pattern,
     mix: Mix,
     pool: Pool,
+    ids: Ids,
+    acks: Acks,
+    retry: bool,
     now: u64,
     link: Link,
     news: News,
@@ -28,9 +32,12 @@ impl World {
     fn connected() -> World {
         let mut world = World {
             books: Books::new(Shape::Echo),
-            pattern: Pattern::new(1),
-            mix: Mix::parse("m", "1 ECHO 20\n1 SESSION_GET\n1 0x20 5").unwrap(),
+            pattern: Pattern::new(1, 1),
+            mix: Mix::parse("m", MIX).unwrap(),
             pool: Vec::new(),
+            ids: Ids::default(),
+            acks: Acks { wanted: true, ..Acks::default() },
+            retry: false,
             now: 100,
             link: Link::new(7),
             news: News::default(),
@@ -43,7 +50,9 @@ impl World {
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Link, &mut Cx<'_>) -> T) -> T {
         let (books, pattern, mix, pool) = (&mut self.books, &self.pattern, &self.mix, &mut self.pool);
-        let mut cx = Cx { books, pattern, mix, pool, owner: 3, now: self.now, news: News::default() };
+        let (ids, acks, retry) = (&mut self.ids, &mut self.acks, self.retry);
+        let news = News::default();
+        let mut cx = Cx { books, pattern, mix, pool, ids, acks, retry, owner: 3, now: self.now, news };
         let result = act(&mut self.link, &mut cx);
         self.news = cx.news;
         result
@@ -79,6 +88,8 @@ impl World {
         account
     }
 }
+
+const MIX: &str = "1 ECHO 20\n1 SESSION_GET\n1 0x20 5\n1 SUBMIT 20\n1 SESSION_PUT 20\n1 SESSION_DELETE";
 
 const AUTH_READY: AuthReady =
     AuthReady { session: [9; 16], resumed: false, heartbeat_ms: 1_000, max_payload: 65_535, session_ttl_s: 60 };
@@ -271,9 +282,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1..5usize, 0..3u16).prop_map(|(count, kind)| Step::Send(count, kind)),
+        4 => (1..5usize, 0..6u16).prop_map(|(count, kind)| Step::Send(count, kind)),
         4 => (1..200usize).prop_map(Step::Write),
-        6 => (0..12u32, prop_oneof![Just(0x10u8), Just(0x11), Just(0x20), Just(0x06), Just(0x02), any::<u8>()])
+        6 => (0..12u32, prop_oneof![Just(0x10u8), Just(0x11), Just(0x12), Just(0x14), Just(0x20), Just(0x06), Just(0x02), any::<u8>()])
             .prop_map(|(seq, cmd)| Step::Reply(seq, cmd)),
         2 => (0..22u16, 0..12u32).prop_map(|(code, seq)| Step::Error(code, seq)),
         1 => (any::<bool>(), any::<bool>(), 0..12u32).prop_map(|(last, asked, seq)| Step::GoAway(last, asked, seq)),
@@ -293,13 +304,20 @@ impl World {
         match *step {
             Step::Send(count, kind) => {
                 for _ in 0..count {
-                    if self.link.can_send() {
+                    if self.link.can_send() && (!self.retry || !self.link.sends_again()) {
                         self.with(|link, cx| link.request(cx, cx.now, kind, 20));
                     }
                 }
             }
             Step::Write(most) => self.link.handle_written(self.link.output().len().min(most)),
-            Step::Reply(back, 0x10) => self.pattern.encode(&mut bytes, 3, seq(back), Command::ECHO, 20),
+            Step::Reply(back, 0x10) => {
+                let place = Place { owner: 3, seq: seq(back), number: 0 };
+                self.pattern.encode(&mut bytes, place, Command::ECHO, 20);
+            }
+            Step::Reply(back, 0x14) => {
+                let id = u64::from(seq(back));
+                assert!(encode(&mut bytes, seq(back), Command::SUBMIT, &submitted_payload(id, id % 5 == 0)));
+            }
             Step::Reply(back, 0x02) => AUTH_READY.encode(&mut bytes, seq(back)),
             Step::Reply(back, cmd) => assert!(encode(&mut bytes, seq(back), Command(cmd), b"")),
             Step::Error(code, back) => {
@@ -331,8 +349,9 @@ impl World {
 proptest! {
     /// Whatever a server does, every request has one fate, and no memory of it is left.
     #[test]
-    fn every_account_adds_up(steps in prop::collection::vec(step(), 1..60), in_order: bool) {
+    fn every_account_adds_up(steps in prop::collection::vec(step(), 1..60), in_order: bool, retry: bool) {
         let mut world = World::ready();
+        world.retry = retry;
         for step in &steps {
             if world.step(step).is_err() {
                 world.end(End::Broken);
@@ -344,7 +363,12 @@ proptest! {
             prop_assert!(account.settled() + open == account.sent && books.in_flight <= open, "{account:?}, {open}");
         }
         world.end(if in_order { End::Eof } else { End::Broken });
+        world.with(|link, cx| link.abandon(cx));
+        prop_assert!(world.books.tally.account.adds_up());
         let work = world.link.work.take();
-        prop_assert!(work.is_none_or(|work| !work.again.is_empty() && work.flight.is_empty() && work.tail.is_empty()));
+        prop_assert!(work.is_none_or(|work| work.is_idle()));
     }
 }
+
+#[path = "retry_tests.rs"]
+mod retry;

@@ -7,8 +7,12 @@ use crate::proto::{Command, MAX_BODY, MAX_PING};
 
 /// Lines that a mix may have.
 const MAX_ENTRIES: usize = 1_000;
-/// Bytes of a topic or key with its length, in front of a body or value; see [`super::payload`].
-pub(super) const PREFIX: usize = 7;
+/// Bytes of a key with its length, in front of a value; see [`super::payload`].
+pub(super) const KEY: usize = 7;
+/// Most bytes of a topic with its length, in front of a body.
+pub(super) const TOPIC: usize = 16;
+/// Bytes of a block of extensions that holds an idempotency key.
+const IDEMPOTENCY: usize = 19;
 
 /// Commands and sizes with their weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,8 +138,9 @@ impl Entry {
     /// Bytes of the largest body.
     fn body(&self) -> usize {
         let prefix = match Command(self.cmd) {
-            Command::SESSION_PUT | Command::SESSION_GET | Command::SESSION_DELETE => PREFIX,
-            Command::SUBMIT | Command::PUBLISH => PREFIX,
+            Command::SESSION_PUT | Command::SESSION_GET | Command::SESSION_DELETE => KEY,
+            Command::SUBMIT => TOPIC + IDEMPOTENCY,
+            Command::PUBLISH => TOPIC,
             _ => 0,
         };
         prefix + usize::from(self.most)
@@ -204,6 +209,7 @@ mod tests {
             ("5 ECHO 3 4", "\"4\" is one word too many"),
             ("5 PING 126", "PING can't carry 126 bytes"),
             ("5 SESSION_PUT 65535", "SESSION_PUT can't carry"),
+            ("5 SUBMIT 65501", "SUBMIT can't carry"),
             ("5 SESSION_GET 3", "SESSION_GET takes no bytes"),
         ] {
             let error = Mix::parse("day.mix", text).unwrap_err();

@@ -7,8 +7,8 @@
 //! | part | |
 //! |---|---|
 //! | `plan`, `mix`, `payload`, `schedule` | PURE: what is sent, and when |
-//! | `link` + `answer`, `work` | PURE: one connection's protocol, and the fate of each request |
-//! | `books`, `account`, `hist`, `episodes` | PURE: what is written down, and how it adds up |
+//! | `link` + `answer`, `work`, `promise` | PURE: one connection's protocol, and the fate of each request |
+//! | `books`, `account`, `hist`, `episodes`, `acks` | PURE: what is written down, and how it adds up |
 //! | `generator`, `net` | SHELL: sockets and the clock |
 //! | `worker`, `message`, `run` | CONTROL: threads, helper processes, merging |
 //! | `ledger` | the account beside the server's |
@@ -16,6 +16,7 @@
 //! What the workload is and when it is sent are two things: a [`Mix`] and a [`Pacing`].
 
 mod account;
+mod acks;
 mod answer;
 mod books;
 mod episodes;
@@ -30,6 +31,7 @@ mod net;
 mod payload;
 mod plan;
 pub mod progress;
+mod promise;
 pub mod reading;
 pub mod report;
 mod run;

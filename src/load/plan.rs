@@ -114,6 +114,11 @@ pub struct Settings {
     pub settle_timeout: Duration,
     /// Audit logs of the server(s), to compare with.
     pub ledgers: Vec<PathBuf>,
+    /// What is lost with a connection is sent again, and all that was acknowledged must last; ends when nothing could
+    /// connect for so long.
+    pub retry: Option<Duration>,
+    /// Where a line is written for each acknowledged SUBMIT and change of a session's state.
+    pub acks: Option<PathBuf>,
     /// How long to wait for the `shutdown` line of a server that still runs.
     pub ledger_wait: Duration,
     /// To be shown in the report: name and value.
@@ -169,6 +174,10 @@ pub struct Plan {
     pub connect_timeout: u64,
     /// See [`Settings`].
     pub settle_timeout: u64,
+    /// See [`Settings`].
+    pub retry: Option<u64>,
+    /// See [`Settings`].
+    pub acks: Option<PathBuf>,
 }
 
 impl Settings {
@@ -205,6 +214,8 @@ impl Settings {
                 keep_sessions: self.keep_sessions,
                 connect_timeout: ns(self.connect_timeout),
                 settle_timeout: ns(self.settle_timeout),
+                retry: self.retry.map(ns),
+                acks: self.acks.clone(),
             };
             first += count;
             plan

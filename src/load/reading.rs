@@ -78,7 +78,12 @@ fn detail(report: &Report) -> String {
         all if all == account.sent && all > 1 => format!("all {} requests answered", count(all)),
         some => format!("{} answered", count(some)),
     };
-    let more = [(account.failed, "failed"), (account.safe, "safe to retry"), (account.unknown, "unknown")];
+    let more = [
+        (account.failed, "failed"),
+        (account.safe, "safe to retry"),
+        (account.retried, "sent again"),
+        (account.unknown, "unknown"),
+    ];
     let more = more.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!(", {} {name}", count(*n)));
     let ledger = match &report.ledger {
         Some(ledger) if ledger.differences.is_empty() => "; the ledger agrees",
@@ -101,6 +106,10 @@ fn contradictions(report: &Report) -> Vec<(&'static str, String)> {
     if account.wrong > 0 {
         let wrong = has(account.wrong, "reply", "replies");
         notes.push(("replies were wrong", format!("{wrong} the wrong seq, command or payload.")));
+    }
+    if account.forgotten > 0 {
+        let values = were(account.forgotten, "value");
+        notes.push(("values were lost", format!("{values} acknowledged, and their session was not resumed.")));
     }
     if !account.adds_up() {
         let (sent, sum) = (count(account.sent), count(account.settled()));
@@ -205,7 +214,8 @@ mod tests {
 
     #[test]
     fn each_contradiction_alone_makes_a_run_bad() {
-        let spoil: [fn(&mut Report); 5] = [
+        let spoil: [fn(&mut Report); 6] = [
+            |r| r.account.forgotten = 1,
             |r| (r.account.wrong, r.account.failed) = (1, 0),
             |r| r.account.sent += 1,
             |r| r.ledger.as_mut().unwrap().differences.push("x".into()),

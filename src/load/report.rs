@@ -40,7 +40,7 @@ pub struct Report {
     pub ledger: Option<LedgerCheck>,
 }
 
-/// Where each request went: `sent = answered + failed + safe + unknown + lost`.
+/// Where each request went: `sent = answered + failed + safe + retried + unknown + lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Requests sent, AUTH and BYE among them.
@@ -52,12 +52,23 @@ pub struct Account {
     /// Were not processed, and the server said so: beyond the last `seq` of a final GOAWAY, or
     /// DRAINING, OVERLOADED, RATE_LIMITED. Sent again elsewhere, they count again.
     pub safe: u64,
+    /// With `--retry`: their connection ended without a word, or they were UNAVAILABLE; idempotent, or with an
+    /// idempotency key, they were sent again, and count again.
+    #[serde(default)]
+    pub retried: u64,
     /// Their connection ended without a word: processed or not, nobody can say.
     pub unknown: u64,
     /// The server said that it had accepted them, and never answered.
     pub lost: u64,
     /// Replies with the wrong seq, command or payload. Not a fate of its own: such a request is also lost.
     pub wrong: u64,
+    /// Answered SUBMITs that were stored by an earlier try: among `answered`.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// With `--retry`: values whose SESSION_PUT was answered and whose session was not resumed after a loss of the
+    /// connection.
+    #[serde(default)]
+    pub forgotten: u64,
     /// Connections that became READY.
     pub connections: u64,
     /// Connections closed by reset, or without the announced end.

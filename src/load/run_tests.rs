@@ -30,6 +30,8 @@ fn settings(pacing: Pacing) -> Settings {
         connect_timeout: Duration::from_secs(1),
         settle_timeout: Duration::from_secs(1),
         ledgers: Vec::new(),
+        retry: None,
+        acks: None,
         ledger_wait: Duration::ZERO,
         shown: Vec::new(),
     }

@@ -95,6 +95,7 @@ pub(super) fn bad() -> Report {
         broken: 4_060,
         refused: 212,
         heartbeats: 81_220,
+        ..Account::default()
     };
     let mut events = vec![event(35_210, "lost connection", "10.1.0.7:7000: <b>Connection reset by peer</b>")];
     events.extend((0..6).map(|n| event(36_000 + n * 400, "lost connection", "Connection reset by peer")));
@@ -215,9 +216,12 @@ pub(super) fn huge() -> Report {
             answered: most,
             failed: most,
             safe: most,
+            retried: most,
             unknown: most,
             lost: most,
             wrong: most,
+            duplicates: most,
+            forgotten: most,
             connections: most,
             broken: most,
             refused: most,

@@ -70,13 +70,16 @@ fn account(out: &mut Lines, report: &Report) {
         ("broken", account.broken),
         ("heartbeats", account.heartbeats),
     ];
-    let fates = [
+    let mut fates = vec![
         ("= answered", account.answered),
         ("+ failed", account.failed),
         ("+ safe to retry", account.safe),
         ("+ unknown", account.unknown),
         ("+ lost", account.lost),
     ];
+    if account.retried > 0 {
+        fates.insert(3, ("+ sent again", account.retried));
+    }
     let width = fates.iter().chain(&connections).map(|(_, n)| count(*n).len()).max().unwrap_or(0).max(9);
     out.blank();
     out.line(&format!("{:<17}{:>width$}", "requests sent", count(account.sent)));
@@ -95,6 +98,16 @@ fn account(out: &mut Lines, report: &Report) {
     }
     if account.wrong > 0 {
         out.line(&format!("{:<17}{:>width$}  counted as lost", "  wrong replies", count(account.wrong)));
+    }
+    if account.duplicates > 0 {
+        out.line(&format!(
+            "{:<17}{:>width$}  answered with the id of an earlier try",
+            "  duplicates",
+            count(account.duplicates)
+        ));
+    }
+    if account.forgotten > 0 {
+        out.line(&format!("{:<17}{:>width$}  acknowledged, and no more", "  values", count(account.forgotten)));
     }
     if !account.adds_up() {
         out.line(&format!("{:<17}{:>width$}  DOES NOT ADD UP", "  sum", count(account.settled())));

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 pub const AUTH: u16 = u16::MAX;
 /// Kind of the request BYE.
 pub const BYE: u16 = u16::MAX - 1;
+/// Kind of a SESSION_GET that is not of the mix: whether a value is still what was acknowledged.
+pub const CHECK: u16 = u16::MAX - 2;
 
 /// Given-back ones that are kept.
 const MAX_POOL: usize = 1_024;
@@ -23,12 +25,16 @@ pub struct Request {
     pub at: u64,
     /// Where in the stream it ends.
     pub end: u64,
-    /// Which entry of the mix, or [`AUTH`] or [`BYE`].
+    /// Of SUBMIT and of the SESSION commands: its own number, also when it is sent again.
+    pub number: u32,
+    /// Which entry of the mix, or [`AUTH`], [`BYE`] or [`CHECK`].
     pub kind: u16,
     /// Bytes; see [`super::mix::Mix::pick`].
     pub len: u16,
     /// An answer came, but not to one before it.
     pub answered: bool,
+    /// Nobody can say whether an earlier try of it was processed.
+    pub unknown: bool,
 }
 
 /// See the module. Empty, it can be used by any connection.
@@ -46,14 +52,14 @@ pub struct Work {
     pub flight: VecDeque<Request>,
     /// How many of them are unanswered.
     pub open: usize,
-    /// Were not processed, and are to be sent again.
+    /// Are to be sent, in their order, before anything else: they were not processed, or had to wait.
     pub again: VecDeque<Request>,
 }
 
 impl Request {
     /// One that is not in the stream yet.
     pub fn new(at: u64, kind: u16, len: u16) -> Request {
-        Request { at, end: 0, kind, len, answered: false }
+        Request { at, end: 0, number: 0, kind, len, answered: false, unknown: false }
     }
 
     /// Whether it belongs to the workload, and not to the connection's own life.

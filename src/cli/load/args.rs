@@ -88,6 +88,11 @@ pub struct LoadArgs {
     /// Do not replace a connection that ended
     #[arg(long, help_heading = "Connections")]
     no_reconnect: bool,
+    /// Survive the server's death: reconnect for up to TIME, and send again what got no answer, with the same
+    /// idempotency key; all that was acknowledged must then be there. Each connection has a topic of its own, with one
+    /// SUBMIT in flight, and one request for each key of its session (echo, rate, mix)
+    #[arg(long, value_name = "TIME", help_heading = "Connections", value_parser = parse_time, conflicts_with_all = ["no_reconnect", "until_closed"])]
+    retry: Option<Duration>,
     /// End connections with GOAWAY, so that their sessions live on, and not with BYE
     #[arg(long, help_heading = "Connections")]
     keep_sessions: bool,
@@ -105,6 +110,10 @@ pub struct LoadArgs {
     /// Write the report as a page for a browser
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub html: Option<PathBuf>,
+    /// Write a line of JSON for each SUBMIT, SESSION_PUT and SESSION_DELETE that is acknowledged, before anything else
+    /// is made of it; in one process
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    acks: Option<PathBuf>,
     /// Compare with the server's audit log (audit.jsonl in its TIDEGATE_DATA_DIR); repeat it for several servers
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     ledger: Vec<PathBuf>,
@@ -168,7 +177,7 @@ impl LoadArgs {
             seed: self.seed,
             token: Secret(token),
             sources: self.source.iter().flat_map(|source| source.0.iter().copied()).collect(),
-            processes: self.processes.map(usize::from),
+            processes: self.processes.map(usize::from).or(self.acks.as_ref().map(|_| 1)),
             helper: program.map(|program| (program, vec![super::HELPER.to_owned()])),
             interval,
             reconnect: !self.no_reconnect,
@@ -178,6 +187,8 @@ impl LoadArgs {
             connect_timeout: self.connect_timeout,
             settle_timeout: SETTLE + SETTLE_EACH * self.connections,
             ledgers: self.ledger.clone(),
+            retry: self.retry,
+            acks: self.acks.clone(),
             ledger_wait: self.ledger_wait,
             shown: self.shown(duration),
         })
@@ -201,6 +212,10 @@ impl LoadArgs {
         only(self.echo_every.is_some(), "--echo-every", &[Hold])?;
         only(self.echo, "--echo", &[Hold])?;
         only(self.until_closed, "--until-closed", &[Echo, Rate, Hold, ShapeArg::Mix])?;
+        only(self.retry.is_some(), "--retry", &[Echo, Rate, ShapeArg::Mix])?;
+        if self.acks.is_some() && self.processes.is_some_and(|processes| processes > 1) {
+            return Err("--acks is for one process: several can't write one file in order".to_owned());
+        }
         if self.shape == Rate && self.rate.is_none() {
             return Err("rate needs --rate, requests a second over all connections".to_owned());
         }
@@ -266,6 +281,7 @@ impl LoadArgs {
         show("warm-up", unless_zero(self.warm_up));
         show("ramp", unless_zero(self.ramp));
         show("echo every", self.echo_every.map(time));
+        show("retry", self.retry.map(time));
         show("reconnect", self.no_reconnect.then(|| "no".to_owned()));
         show("seed", Some(self.seed.to_string()));
         shown
@@ -321,6 +337,9 @@ mod tests {
             (&["connect", "--payload", "5"], "--payload is for"),
             (&["echo", "--total", "5"], "--total is for connect"),
             (&["echo", "--echo"], "--echo is for hold"),
+            (&["hold", "--retry", "5s"], "--retry is for echo and rate and mix"),
+            (&["echo", "--retry", "5s", "--no-reconnect"], "cannot be used with"),
+            (&["echo", "--acks", "f", "--processes", "2"], "--acks is for one process"),
             (&["mix", "--mix", "/nowhere/at/all"], "can't be read from /nowhere/at/all"),
             (&["rate", "--rate", "0"], "requests a second"),
             (&["echo", "--duration", "soon"], "10s or 2m"),

@@ -26,6 +26,14 @@ impl Conn {
     }
 }
 
+impl Conn {
+    /// Whether a further request may be sent now, and none has to wait.
+    #[inline]
+    pub(super) fn can_send_more(&self) -> bool {
+        self.link.can_send() && !self.link.sends_again()
+    }
+}
+
 impl Generator {
     /// Opens what is due, as far as there is room.
     pub(super) fn open_connections(&mut self) {
@@ -68,7 +76,7 @@ impl Generator {
             if conn.stream.is_some() {
                 conn.link.release();
                 self.drive(slot as usize);
-            } else if !conn.given_up && conn.mark <= self.now {
+            } else if !conn.given_up && conn.mark <= self.now && self.is_wanted(slot as usize) {
                 self.waiting.push_back(slot);
             }
         }
@@ -142,6 +150,7 @@ impl Generator {
         self.open -= 1;
         if was_ready {
             self.ready -= 1;
+            self.progress = self.progress.max(if self.ready == 0 { self.now } else { 0 });
         } else {
             self.connecting -= 1;
             let conn = &mut self.conns[slot];
@@ -152,15 +161,24 @@ impl Generator {
         self.come_again(slot, was_ready);
     }
 
+    /// Whether it may be opened anew: while the load runs, and at its end as long as something was not answered.
+    pub(super) fn is_wanted(&self, slot: usize) -> bool {
+        match self.phase {
+            Phase::Connecting | Phase::Waiting | Phase::Running => true,
+            Phase::Settling { .. } => self.plan.retry.is_some() && self.conns[slot].link.sends_again(),
+            Phase::Done => false,
+        }
+    }
+
     fn come_again(&mut self, slot: usize, was_ready: bool) {
         let storm = self.plan.shape == Shape::Connect;
-        let running = matches!(self.phase, Phase::Connecting | Phase::Waiting | Phase::Running);
+        let wanted = self.is_wanted(slot);
         let conn = &mut self.conns[slot];
-        if conn.given_up || !running {
+        if conn.given_up || !wanted {
             return;
         }
-        let wanted = self.plan.reconnect || storm || (!was_ready && self.phase != Phase::Running);
-        if !wanted {
+        let replaced = self.plan.reconnect || storm || (!was_ready && self.phase != Phase::Running);
+        if !replaced {
             return self.give_up(slot);
         }
         if storm && was_ready {
@@ -235,6 +253,7 @@ impl Generator {
         let index = found.filter(|_| self.addresses.len() < MAX_ADDRESSES).and_then(|address| {
             let at = self.addresses.iter().position(|known| *known == address).unwrap_or_else(|| {
                 self.addresses.push(address);
+                self.ids.off = true;
                 self.addresses.len() - 1
             });
             u16::try_from(at).ok()

@@ -10,7 +10,8 @@ mod traffic;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,12 +21,14 @@ use fastrand::Rng;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token, Waker};
 
+use super::acks::Acks;
 use super::books::Books;
 use super::link::{Cx, Link, News};
 use super::message::{Message, Order};
 use super::net::Alarm;
 use super::payload::Pattern;
 use super::plan::{Pacing, Plan};
+use super::promise::Ids;
 use super::schedule::Schedule;
 use super::work::Pool;
 use crate::client::backoff::Backoff;
@@ -99,6 +102,12 @@ pub struct Generator {
     pattern: Pattern,
     pool: Pool,
     books: Books,
+    ids: Ids,
+    acks: Acks,
+    /// Where they go.
+    acks_file: Option<File>,
+    /// Why it can't go on.
+    failed: Option<String>,
     scratch: Vec<u8>,
 }
 
@@ -128,7 +137,7 @@ impl Generator {
     /// A generator that has not begun.
     ///
     /// # Errors
-    /// The system gives no poll.
+    /// The system gives no poll; the file for what is acknowledged can't be made.
     pub fn new(plan: Plan, orders: Receiver<Order>) -> io::Result<Generator> {
         let poll = Poll::new()?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
@@ -141,6 +150,7 @@ impl Generator {
             Pacing::Open { rate } => Some(Schedule::new(rate, plan.all, plan.first, plan.count as u64)),
             Pacing::Closed { .. } | Pacing::Silent => None,
         };
+        let acks_file = plan.acks.as_ref().map(File::create).transpose()?;
         let mut generator = Generator {
             poll,
             alarm,
@@ -173,9 +183,14 @@ impl Generator {
             addresses: vec![plan.server],
             names: HashMap::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1, random.fork()),
-            pattern: Pattern::new(plan.seed),
+            // No two runs begin in the same nanosecond.
+            pattern: Pattern::new(plan.seed, plan.began),
             pool: Vec::new(),
             books: Books::new(plan.shape),
+            ids: Ids::default(),
+            acks: Acks { wanted: acks_file.is_some(), lines: Vec::new(), began_ms: plan.began / 1_000_000 },
+            acks_file,
+            failed: None,
             scratch: vec![0; SCRATCH],
             random,
             plan,
@@ -219,6 +234,9 @@ impl Generator {
                     self.handle_event(event);
                 }
             }
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
         }
         self.sample(true, tell);
         Ok(())
@@ -230,6 +248,18 @@ impl Generator {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Brings what was acknowledged to the file, before anything is made of it.
+    #[inline]
+    fn keep_acks(&mut self) {
+        if self.acks.lines.is_empty() {
+            return;
+        }
+        if let Some(Err(error)) = self.acks_file.as_mut().map(|file| file.write_all(&self.acks.lines)) {
+            self.failed = Some(format!("cannot write what was acknowledged: {error}"));
+        }
+        self.acks.lines.clear();
+    }
+
     /// Splits off one connection with all that it needs.
     #[inline]
     fn parts(&mut self, slot: usize) -> (&mut Conn, Cx<'_>) {
@@ -238,6 +268,9 @@ impl Generator {
             pattern: &self.pattern,
             mix: &self.plan.mix,
             pool: &mut self.pool,
+            ids: &mut self.ids,
+            acks: &mut self.acks,
+            retry: self.plan.retry.is_some(),
             owner: (self.plan.first as u32).wrapping_add(slot as u32),
             now: self.now,
             news: News::default(),

@@ -113,7 +113,7 @@ impl Generator {
         let nobody_there = storm
             && self.books.tally.account.connections == 0
             && self.now >= self.started.saturating_add(self.plan.ramp).saturating_add(self.plan.connect_timeout);
-        if self.nobody_is_left() || nobody_there {
+        if self.nobody_is_left() || nobody_there || self.has_no_server() {
             return self.stop();
         }
         if self.end_at().is_some_and(|end| self.now >= end) {
@@ -123,6 +123,19 @@ impl Generator {
                 _ => self.stop(),
             }
         }
+    }
+
+    /// With `--retry`: when nothing has been connected for too long.
+    fn patience_ends(&self) -> Option<u64> {
+        self.plan.retry.filter(|_| self.ready == 0 && self.phase == Phase::Running).map(|retry| self.progress + retry)
+    }
+
+    fn has_no_server(&mut self) -> bool {
+        let over = self.patience_ends().is_some_and(|end| self.now >= end);
+        if over {
+            self.books.note_error("no server for as long as --retry allows");
+        }
+        over
     }
 
     /// No connection is open, and none will be.
@@ -176,12 +189,26 @@ impl Generator {
             self.measure.cpu = net::cpu_time().saturating_sub(cpu);
         }
         self.books.measuring = false;
-        self.phase = Phase::Settling { until: self.now + self.plan.settle_timeout };
+        let patience = match self.patience_ends() {
+            Some(end) if self.now >= end => 0,
+            _ => self.plan.settle_timeout.max(self.plan.retry.unwrap_or(0)),
+        };
+        self.phase = Phase::Settling { until: self.now + patience };
         self.pauses.clear();
         self.waiting.clear();
         for slot in 0..self.conns.len() {
+            if self.plan.retry.is_some() {
+                let (conn, mut cx) = self.parts(slot);
+                conn.link.release();
+                if conn.link.state() == State::Ready {
+                    conn.link.check_values(&mut cx);
+                }
+            }
             match self.conns[slot].link.state() {
                 State::Connecting => self.close(slot, End::Broken),
+                State::Closed if self.is_wanted(slot) && !self.conns[slot].given_up => {
+                    self.waiting.push_back(slot as u32);
+                }
                 State::Closed => {}
                 // What is not READY yet takes its leave when it is.
                 _ => self.drive(slot),
@@ -191,7 +218,8 @@ impl Generator {
     }
 
     fn check_settled(&mut self, until: u64) {
-        if self.open > 0 && self.now < until {
+        let owed = self.plan.retry.is_some() && !(self.pauses.is_empty() && self.waiting.is_empty());
+        if (self.open > 0 || owed) && self.now < until {
             return;
         }
         for slot in 0..self.conns.len() {
@@ -199,6 +227,10 @@ impl Generator {
                 self.books.note_error("no end of the connection in time");
                 self.close(slot, End::Broken);
             }
+        }
+        for slot in 0..self.conns.len() {
+            let (conn, mut cx) = self.parts(slot);
+            conn.link.abandon(&mut cx);
         }
         self.phase = Phase::Done;
     }
@@ -248,7 +280,10 @@ impl Generator {
         match self.phase {
             Phase::Connecting => also(self.progress.max(self.born + self.plan.ramp) + self.plan.connect_timeout),
             Phase::Running if self.measure.begun.is_none() => also(self.books.measure_from),
-            Phase::Running => also(self.end_at().unwrap_or(u64::MAX)),
+            Phase::Running => {
+                also(self.end_at().unwrap_or(u64::MAX));
+                also(self.patience_ends().unwrap_or(u64::MAX));
+            }
             Phase::Settling { until } => also(until),
             Phase::Waiting | Phase::Done => {}
         }

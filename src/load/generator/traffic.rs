@@ -59,6 +59,7 @@ impl Generator {
                     let (conn, mut cx) = self.parts(slot);
                     let taken = conn.link.handle_input(&mut cx, &scratch[..n]);
                     let news = std::mem::take(&mut cx.news);
+                    self.keep_acks();
                     self.handle_news(slot, news);
                     if taken.is_err() {
                         end = Some(End::Broken);
@@ -102,6 +103,9 @@ impl Generator {
         let (settling, running) = (matches!(self.phase, Phase::Settling { .. }), self.phase == Phase::Running);
         if settling || storm || self.conns[slot].given_up {
             let (conn, mut cx) = self.parts(slot);
+            if cx.retry && !(conn.link.send_again(&mut cx) && conn.link.in_flight() == 0) {
+                return; // what was sent is answered first, wherever that is
+            }
             return conn.link.say_goodbye(&mut cx, keep);
         }
         if !running {
@@ -114,12 +118,12 @@ impl Generator {
         match self.plan.pacing {
             Pacing::Silent => {}
             Pacing::Closed { depth } => {
-                while self.conns[slot].link.in_flight() < depth && self.conns[slot].link.can_send() {
+                while self.conns[slot].link.in_flight() < depth && self.conns[slot].can_send_more() {
                     self.send(slot, self.now);
                 }
             }
             Pacing::Open { .. } => {
-                while self.conns[slot].sent < self.conns[slot].due && self.conns[slot].link.can_send() {
+                while self.conns[slot].sent < self.conns[slot].due && self.conns[slot].can_send_more() {
                     self.send_due(slot);
                 }
             }

@@ -43,23 +43,31 @@ pub(super) fn account(account: &Account) -> String {
         let part = escaped(&share(n, account.sent));
         format!("<tr><th scope=\"row\">{name}<small>{text}</small></th><td>{}</td><td>{part}</td></tr>\n", count(n))
     };
-    let requests = [
+    let mut requests = vec![
         ("Answered", "got the right reply", account.answered),
         ("Failed", "got an ERROR", account.failed),
         ("Safe to retry", "not processed, and the server said so", account.safe),
         ("Unknown", "cut off without a word", account.unknown),
         ("Lost", "accepted, and never answered", account.lost),
     ];
+    if account.retried > 0 {
+        requests.insert(3, ("Sent again", "cut off without a word, and safe to process twice", account.retried));
+    }
     let sum = account.settled();
     let (class, sign) = if sum == account.sent { ("good", "= sent") } else { ("bad", "does not add up") };
-    let connections = [
+    let mut connections = vec![
         ("READY", "connections that were let in", account.connections),
         ("Broken", "closed by reset, or without the announced end", account.broken),
         ("Refused", "or failed to open", account.refused),
         ("Heartbeats", "PINGs of the server answered", account.heartbeats),
         ("Wrong replies", "in seq, command or payload; also lost", account.wrong),
     ];
-    let connections = connections.map(|(name, text, n)| {
+    let durable = [
+        ("Duplicates", "answered with the id of an earlier try", account.duplicates),
+        ("Forgotten values", "acknowledged, and their session not resumed", account.forgotten),
+    ];
+    connections.extend(durable.into_iter().filter(|(_, _, n)| *n > 0));
+    let connections = connections.into_iter().map(|(name, text, n)| {
         format!("<tr><th scope=\"row\">{name}<small>{text}</small></th><td>{}</td></tr>\n", count(n))
     });
     let requests = format!(
@@ -68,11 +76,13 @@ pub(super) fn account(account: &Account) -> String {
          <tfoot><tr class=\"total\"><th scope=\"row\">Sum</th><td>{}</td><td class=\"{class}\">{sign}</td></tr></tfoot>\
          </table>\n",
         count(account.sent),
-        requests.map(row).concat(),
+        requests.into_iter().map(row).collect::<String>(),
         count(sum),
     );
-    let connections =
-        format!("<table><caption>Connections and replies</caption>\n<tbody>{}</tbody></table>\n", connections.concat());
+    let connections = format!(
+        "<table><caption>Connections and replies</caption>\n<tbody>{}</tbody></table>\n",
+        connections.collect::<String>()
+    );
     pair(&requests, &connections)
 }
 

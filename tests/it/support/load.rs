@@ -184,7 +184,7 @@ impl Peer {
                     version,
                     seq,
                     cmd,
-                    extensions: Vec::new(),
+                    extensions: frame.extensions.iter().map(|(kind, value)| (kind, value.to_vec())).collect(),
                     payload: frame.payload.to_vec(),
                 });
             }
