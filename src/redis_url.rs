@@ -23,22 +23,28 @@ use crate::url::Url;
 /// Where a Redis is, and as whom to log in there.
 #[derive(Clone)]
 pub(crate) struct RedisUrl {
-    servers: Servers,
-    login: Login,
-    db: i64,
+    pub(crate) servers: Servers,
+    pub(crate) login: Login,
+    pub(crate) db: i64,
 }
 
+/// What the hosts of the URL are.
 #[derive(Clone)]
-enum Servers {
+pub(crate) enum Servers {
+    /// The server.
     One(Address),
+    /// Those who know the master by its name, and as whom to log in there.
     Sentinels { at: Vec<Address>, name: String, login: Login },
+    /// Some of the nodes.
     Cluster(Vec<Address>),
 }
 
-type Address = (String, u16);
+/// Host and port.
+pub(crate) type Address = (String, u16);
 
+/// As whom to log in.
 #[derive(Clone, Default)]
-struct Login {
+pub(crate) struct Login {
     user: Option<String>,
     password: Option<String>,
 }
@@ -213,7 +219,7 @@ pub(crate) fn is_about_command(error: &RedisError) -> bool {
 }
 
 /// Connects and logs in, the latter step by step: the client itself would wait the whole time for each.
-fn connect(address: &Address, login: &Login, db: i64, deadline: Deadline) -> RedisResult<Connection> {
+pub(crate) fn connect(address: &Address, login: &Login, db: i64, deadline: Deadline) -> RedisResult<Connection> {
     let info = ConnectionAddr::Tcp(address.0.clone(), address.1)
         .into_connection_info()?
         .set_tcp_settings(TcpSettings::default().set_nodelay(true))
@@ -228,7 +234,8 @@ fn connect(address: &Address, login: &Login, db: i64, deadline: Deadline) -> Red
     Ok(connection)
 }
 
-fn ask(connection: &mut Connection, command: &Cmd, deadline: Deadline) -> RedisResult<Value> {
+/// Calls one command. An error that the server answers is one here, too.
+pub(crate) fn ask(connection: &mut Connection, command: &Cmd, deadline: Deadline) -> RedisResult<Value> {
     connection.set_write_timeout(Some(deadline.left()?))?;
     connection.set_read_timeout(Some(deadline.left()?))?;
     connection.req_command(command)?.extract_error()
@@ -236,7 +243,7 @@ fn ask(connection: &mut Connection, command: &Cmd, deadline: Deadline) -> RedisR
 
 /// Asks the Sentinels, one after the other, who the master is. Those that don't answer don't use up the time of the
 /// others.
-fn master(sentinels: &[Address], name: &str, login: &Login, deadline: Deadline) -> RedisResult<Address> {
+pub(crate) fn master(sentinels: &[Address], name: &str, login: &Login, deadline: Deadline) -> RedisResult<Address> {
     let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is named"));
     for (at, sentinel) in sentinels.iter().enumerate() {
         let others = u32::try_from(sentinels.len() - at).unwrap_or(u32::MAX);
@@ -256,7 +263,7 @@ fn master(sentinels: &[Address], name: &str, login: &Login, deadline: Deadline) 
 }
 
 /// A Sentinel may not know yet that its master has become a replica.
-fn is_master(connection: &mut Connection, deadline: Deadline) -> RedisResult<()> {
+pub(crate) fn is_master(connection: &mut Connection, deadline: Deadline) -> RedisResult<()> {
     let role = ask(connection, &cmd("ROLE"), deadline)?;
     match redis::from_redis_value(role)? {
         redis::Role::Primary { .. } => Ok(()),
@@ -264,17 +271,18 @@ fn is_master(connection: &mut Connection, deadline: Deadline) -> RedisResult<()>
     }
 }
 
+/// When a call as a whole must have ended.
 #[derive(Clone, Copy)]
-struct Deadline(Instant);
+pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    fn after(timeout: Duration) -> Deadline {
+    pub(crate) fn after(timeout: Duration) -> Deadline {
         let now = Instant::now();
         Deadline(now.checked_add(timeout).unwrap_or(now))
     }
 
     /// What is left of the time; never zero, which would stand for no end.
-    fn left(self) -> RedisResult<Duration> {
+    pub(crate) fn left(self) -> RedisResult<Duration> {
         let left = self.0.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(timed_out()) } else { Ok(left.max(Duration::from_micros(100))) }
     }

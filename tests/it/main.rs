@@ -32,6 +32,8 @@ mod sessions;
 mod settings;
 mod shipping;
 mod sim;
+#[cfg(all(feature = "redis", feature = "mysql"))]
+mod stores;
 mod submit;
 mod support;
 #[cfg(target_os = "linux")]

@@ -4,6 +4,12 @@
 
 mod breaker;
 pub mod embedded;
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(feature = "redis", feature = "mysql"))]
+pub mod remote;
 pub mod runner;
 mod thread;
 
@@ -159,12 +165,19 @@ impl std::error::Error for StoreDown {}
 /// What is wrong with it, in words.
 pub fn check(store: &SessionStoreSpec) -> Result<(), String> {
     match store {
-        SessionStoreSpec::Redis(_) if !cfg!(feature = "redis") => Err(built_without("redis")),
-        SessionStoreSpec::MySql(_) if !cfg!(feature = "mysql") => Err(built_without("mysql")),
-        _ => Ok(()),
+        #[cfg(feature = "redis")]
+        SessionStoreSpec::Redis(url) => redis::Options::parse(url).map(drop),
+        #[cfg(feature = "mysql")]
+        SessionStoreSpec::MySql(url) => mysql::Options::parse(url).map(drop),
+        #[cfg(not(feature = "redis"))]
+        SessionStoreSpec::Redis(_) => Err(built_without("redis")),
+        #[cfg(not(feature = "mysql"))]
+        SessionStoreSpec::MySql(_) => Err(built_without("mysql")),
+        SessionStoreSpec::Auto | SessionStoreSpec::Memory | SessionStoreSpec::Embedded => Ok(()),
     }
 }
 
+#[cfg(not(all(feature = "redis", feature = "mysql")))]
 fn built_without(feature: &str) -> String {
     format!("this tidegate was built without {feature}: build it with --features {feature}")
 }

@@ -2,11 +2,15 @@
 
 mod browser;
 mod client;
+#[cfg(feature = "mysql")]
+mod daemon;
 mod http;
 mod latch;
 mod load;
 #[cfg(target_os = "linux")]
 mod made_up;
+#[cfg(feature = "mysql")]
+mod mariadb;
 mod openmetrics;
 mod process;
 mod server;
@@ -17,11 +21,15 @@ use std::time::{Duration, Instant};
 
 pub use browser::Browser;
 pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
+#[cfg(feature = "mysql")]
+pub use daemon::Daemon;
 pub use http::{Persistent, get, post};
 pub use latch::Latch;
 pub use load::{Load, Peer, fake, metric};
 #[cfg(target_os = "linux")]
 pub use made_up::MadeUp;
+#[cfg(feature = "mysql")]
+pub use mariadb::MariaDb;
 pub use openmetrics::Metrics;
 pub use process::{Exit, Process, audit};
 pub use server::{config, on_worker, start, sum};

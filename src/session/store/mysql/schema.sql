@@ -1,0 +1,22 @@
+CREATE TABLE IF NOT EXISTS tidegate_schema (
+  version INT UNSIGNED NOT NULL PRIMARY KEY
+) ENGINE=InnoDB;
+
+CREATE TABLE IF NOT EXISTS tidegate_sessions (
+  id BINARY(16) NOT NULL PRIMARY KEY,
+  principal VARCHAR(1024) NOT NULL,
+  fence BIGINT UNSIGNED NOT NULL,
+  owner BINARY(8) NOT NULL,
+  ends BIGINT UNSIGNED NOT NULL,
+  KEY ends (ends)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS tidegate_state (
+  id BINARY(16) NOT NULL,
+  name VARBINARY(255) NOT NULL,
+  value MEDIUMBLOB NOT NULL,
+  PRIMARY KEY (id, name),
+  CONSTRAINT tidegate_state_of FOREIGN KEY (id) REFERENCES tidegate_sessions (id) ON DELETE CASCADE
+) ENGINE=InnoDB;
+
+INSERT IGNORE INTO tidegate_schema (version) VALUES (1);
