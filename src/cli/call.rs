@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tidegate::client::{CallOptions, Client, ClientError, ClientOptions, Reply, Token};
-use tidegate::proto::message::session_put_payload;
+use tidegate::journal::is_topic;
+use tidegate::proto::message::{parse_submitted, session_put_payload, topic_payload};
 use tidegate::proto::{Command, SessionId};
 
 use super::secret;
@@ -22,7 +23,7 @@ pub struct CallArgs {
     /// Command, by name (ECHO) or number (0x20)
     #[arg(value_name = "CMD", value_parser = parse_command)]
     cmd: Command,
-    /// Payload as text, none if left out; for SESSION_PUT: key=value
+    /// Payload as text, none if left out; for SESSION_PUT: key=value; for SUBMIT: topic=body
     #[arg(value_name = "PAYLOAD", conflicts_with = "file")]
     payload: Option<String>,
     /// PAYLOAD is hex, and the reply is printed as hex
@@ -31,6 +32,9 @@ pub struct CallArgs {
     /// Read the payload from FILE as it is; - is stdin
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Idempotency key of a SUBMIT, 32 hex digits: with the same key a message is stored once [default: a random one]
+    #[arg(long, value_name = "HEX", value_parser = parse_key)]
+    key: Option<[u8; 16]>,
     /// Send the request N times, one after the other, and report the latency
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
@@ -85,6 +89,9 @@ fn fail(code: u8, text: &str) -> ExitCode {
 
 fn call(args: &CallArgs) -> Result<(), Failure> {
     let payload = payload(args).map_err(Failure::Usage)?;
+    if args.key.is_some() && args.cmd != Command::SUBMIT {
+        return Err(Failure::Usage(format!("--key is for SUBMIT, not for {}", args.cmd)));
+    }
     let token = secret::token(args.token_file.as_deref()).map_err(Failure::Usage)?;
     // It was looked at once, for the message; it is read again for each connection, because it may expire.
     let token = match &args.token_file {
@@ -113,10 +120,14 @@ fn call(args: &CallArgs) -> Result<(), Failure> {
 /// Calls as often as was asked. An ERROR does not keep the rest from being made; a call that gets no
 /// answer at all is the last. The last failure is returned, the ones before it are printed.
 fn call_each(args: &CallArgs, client: &Client, payload: &[u8], deadline: Duration) -> Result<(), Failure> {
-    let options = CallOptions { deadline: Some(deadline), ..CallOptions::default() };
+    let mut options = CallOptions { deadline: Some(deadline), idempotency: args.key, ..CallOptions::default() };
     let mut latencies = Vec::new();
     let mut failed = None;
     for _ in 0..args.repeat {
+        if args.cmd == Command::SUBMIT && args.key.is_none() {
+            // So that what is sent again after a lost connection is stored once; each is a message of its own.
+            options.idempotency = Some(random_key()?);
+        }
         let begun = Instant::now();
         let result = client.call_with(args.cmd, payload, &options);
         let latency = begun.elapsed();
@@ -161,7 +172,10 @@ fn print(args: &CallArgs, reply: &Reply) -> io::Result<()> {
         let _ = writeln!(io::stderr(), "note: a fallback produced this reply ({fallback:?})");
     }
     let mut stdout = io::stdout().lock();
-    if args.hex {
+    let submitted = parse_submitted(&reply.payload).filter(|_| args.cmd == Command::SUBMIT && !args.hex);
+    if let Some((id, duplicate)) = submitted {
+        writeln!(stdout, "id {id}{}", if duplicate { ", duplicate" } else { "" })?;
+    } else if args.hex {
         writeln!(stdout, "{}", to_hex(&reply.payload))?;
     } else {
         stdout.write_all(&reply.payload)?;
@@ -179,6 +193,12 @@ fn payload(args: &CallArgs) -> Result<Vec<u8>, String> {
     let text = args.payload.as_deref().unwrap_or("");
     if args.hex {
         return from_hex(text);
+    }
+    if args.cmd == Command::SUBMIT {
+        let (topic, body) = text.split_once('=').ok_or("SUBMIT takes topic=body, or a payload by --hex or --file")?;
+        return is_topic(topic.as_bytes())
+            .and_then(|topic| topic_payload(topic.as_bytes(), body.as_bytes()))
+            .ok_or_else(|| format!("a topic has 1 to 255 bytes without control characters, not {topic:?}"));
     }
     if args.cmd != Command::SESSION_PUT {
         return Ok(text.as_bytes().to_vec());
@@ -207,6 +227,20 @@ fn parse_command(text: &str) -> Result<Command, String> {
             Err(format!("neither a number from 0x10 to 0xFF nor one of {}", names.join(", ")))
         }
     }
+}
+
+fn random_key() -> Result<[u8; 16], Failure> {
+    let mut key = [0; 16];
+    let failed =
+        |error| Failure::Usage(format!("no random bytes for an idempotency key: {error}; give one with --key"));
+    getrandom::fill(&mut key).map_err(failed)?;
+    Ok(key)
+}
+
+fn parse_key(text: &str) -> Result<[u8; 16], String> {
+    let bytes = from_hex(text)?;
+    let len = bytes.len();
+    bytes.try_into().map_err(|_| format!("an idempotency key has 32 hex digits, this one {}", 2 * len))
 }
 
 fn parse_session(text: &str) -> Result<SessionId, String> {
@@ -259,6 +293,10 @@ mod tests {
         assert_eq!(payload_of(&["0x20", "--hex", "00 fF"]), Ok(vec![0, 255]));
         assert_eq!(payload_of(&["SESSION_PUT", "k=v=w"]), Ok(b"\x01kv=w".to_vec()));
         assert_eq!(payload_of(&["SESSION_PUT", "--hex", "016b76"]), Ok(b"\x01kv".to_vec()));
+        assert_eq!(payload_of(&["SUBMIT", "a/b=c=d"]), Ok(b"\x03a/bc=d".to_vec()));
+        assert_eq!(payload_of(&["SUBMIT", "--hex", "016b76"]), Ok(b"\x01kv".to_vec()));
+        assert!(payload_of(&["SUBMIT", "topic"]).is_err());
+        assert!(payload_of(&["SUBMIT", "=body"]).is_err());
         assert!(payload_of(&["SESSION_PUT", "key"]).is_err());
         assert!(payload_of(&["SESSION_PUT", "=v"]).is_err());
         assert!(payload_of(&["ECHO", "--hex", "0"]).is_err());
@@ -284,6 +322,9 @@ mod tests {
         }
         assert!(args(&["ECHO", "--repeat", "0"]).is_err());
         assert!(args(&["ECHO", "--session", "00"]).is_err());
+        assert!(args(&["SUBMIT", "t=b", "--key", "00"]).is_err());
+        let echo = args(&["ECHO", "--key", &"0a".repeat(16)]).unwrap();
+        assert!(matches!(call(&echo), Err(Failure::Usage(_))), "a key is for SUBMIT");
         assert_eq!(args(&["ECHO", "--session", &"0a".repeat(16)]).unwrap().session, Some([10; 16]));
     }
 

@@ -32,7 +32,7 @@
 //! | AUTH_FAILED | final, for this and every later call: [`ClientError::AuthFailed`]; but where the token is asked for ([`Token::from_fn`]) and one was good before, another one is waited for |
 //!
 //! Idempotent are ECHO, PING, SESSION_GET, SESSION_PUT, SESSION_DELETE, SUBMIT with an IDEMPOTENCY
-//! key, and what [`CallOptions::idempotent`] or [`ClientOptions::retry_unknown`] says is. Requests
+//! key (which [`Client::submit`] always has), and what [`CallOptions::idempotent`] or [`ClientOptions::retry_unknown`] says is. Requests
 //! that are under way at the same time have no order among them: a SESSION_PUT that is sent again
 //! may be processed after one that another thread called later.
 //!
@@ -66,7 +66,8 @@ use engine::{Engine, Request, Shared};
 use manager::Manager;
 use stats::Status;
 
-use crate::proto::message::session_put_payload;
+use crate::journal::is_topic;
+use crate::proto::message::{parse_submitted, session_put_payload, topic_payload};
 use crate::proto::{Command, ErrorCode, Fallback, MAX_BODY, MAX_PING, SessionId};
 
 pub use error::{ClientError, ServerError};
@@ -80,6 +81,15 @@ pub struct Reply {
     pub payload: Vec<u8>,
     /// Set if a fallback answered in its place.
     pub fallback: Option<Fallback>,
+}
+
+/// What became of a SUBMIT: the message is on stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The message's id: higher than those of all messages before it.
+    pub id: u64,
+    /// An earlier try had stored it already; the id is that one's.
+    pub duplicate: bool,
 }
 
 /// A client. Clones share one connection and one session. When the last one is dropped, the
@@ -198,6 +208,42 @@ impl Client {
         absent_is_none(self.call(Command::SESSION_DELETE, key)).map(drop)
     }
 
+    /// SUBMIT: has a message stored and delivered. Once this returns, the message survives whatever happens to the
+    /// server. The call has a random idempotency key, so that what is sent again after a lost connection is stored once.
+    ///
+    /// # Errors
+    /// See [`Client::submit_with`].
+    pub fn submit(&self, topic: &str, body: &[u8]) -> Result<Submitted, ClientError> {
+        self.submit_with(topic, body, &CallOptions::default())
+    }
+
+    /// The same, with options. With a key of the caller's own ([`CallOptions::idempotency`]) a call that failed can be
+    /// made again, also by another process and after a restart: within the server's window
+    /// (`TIDEGATE_DEDUP_WINDOW_S`) the message is stored once. Messages that are to keep an order are
+    /// submitted one after the other.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] for a topic that is not 1 to 255 bytes without control characters,
+    /// [`ClientError::Io`] if there are no random bytes for a key, [`ClientError::Protocol`] for a reply that is none;
+    /// otherwise see [`Client::call_with`]. After
+    /// [`ClientError::Deadline`] and UNAVAILABLE the message may have been stored.
+    pub fn submit_with(&self, topic: &str, body: &[u8], options: &CallOptions) -> Result<Submitted, ClientError> {
+        let payload = is_topic(topic.as_bytes()).and_then(|topic| topic_payload(topic.as_bytes(), body));
+        let payload = payload.ok_or_else(|| {
+            ClientError::Invalid("a topic has 1 to 255 bytes of UTF-8 without control characters".to_owned())
+        })?;
+        let key = match options.idempotency {
+            Some(key) => key,
+            None => random_key()?,
+        };
+        let options = CallOptions { idempotency: Some(key), ..options.clone() };
+        let reply = self.call_with(Command::SUBMIT, payload, &options)?;
+        match parse_submitted(&reply.payload) {
+            Some((id, duplicate)) => Ok(Submitted { id, duplicate }),
+            None => Err(ClientError::Protocol { text: "a reply to SUBMIT without an id".to_owned() }),
+        }
+    }
+
     /// PING: how long the server took to answer, a reconnect on the way included.
     ///
     /// # Errors
@@ -279,6 +325,17 @@ impl Drop for Inner {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             log::error!("the client's thread had panicked");
         }
+    }
+}
+
+fn random_key() -> Result<[u8; 16], ClientError> {
+    let mut key = [0; 16];
+    match getrandom::fill(&mut key) {
+        Ok(()) => Ok(key),
+        Err(error) => Err(ClientError::Io {
+            kind: io::ErrorKind::Other,
+            text: format!("no random bytes for an idempotency key: {error}"),
+        }),
     }
 }
 

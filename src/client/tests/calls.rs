@@ -116,6 +116,32 @@ fn the_session_commands_have_the_protocols_payloads_and_absence_is_none() {
 }
 
 #[test]
+fn a_message_is_submitted_with_a_key_of_its_own_or_the_callers() {
+    let server = Server::start();
+    let (client, mut peer) = server.connect();
+    let keyed = CallOptions { idempotency: Some([9; 16]), ..CallOptions::default() };
+    let done = spawn(move || {
+        let ids = [client.submit("t/1", b"a"), client.submit("t/1", b"b"), client.submit_with("t/1", b"", &keyed)];
+        (ids, client.submit("", b"c"), client.submit("a\nb", b"c"), client.submit("t", b"wrong"))
+    });
+    let mut keys = Vec::new();
+    for (id, body) in [(7, &b"a"[..]), (8, b"b"), (9, b"")] {
+        let request = peer.request(Command::SUBMIT);
+        assert_eq!(request.payload, [b"\x03t/1", body].concat());
+        keys.push(request.idempotency.unwrap());
+        peer.reply(&request, &submitted_payload(id, id == 9));
+    }
+    let request = peer.request(Command::SUBMIT);
+    peer.reply(&request, b"\0");
+    let (ids, empty, control, wrong) = wait(&done);
+    let of = |id| Ok(Submitted { id, duplicate: id == 9 });
+    assert_eq!(ids, [of(7), of(8), of(9)]);
+    assert!(keys[0] != keys[1] && keys[2] == [9; 16], "{keys:?}");
+    assert!(matches!((empty, control), (Err(ClientError::Invalid(_)), Err(ClientError::Invalid(_)))));
+    assert!(matches!(wrong, Err(ClientError::Protocol { .. })), "{wrong:?}");
+}
+
+#[test]
 fn what_is_over_the_servers_max_payload_is_refused_here() {
     let server = Server::start();
     let options = server.options();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::testing::{PATIENCE, Peer, Server, call, spawn, wait};
-use crate::client::{CallOptions, Client, ClientError, ClientOptions, Token};
+use crate::client::{CallOptions, Client, ClientError, ClientOptions, Submitted, Token};
+use crate::proto::message::submitted_payload;
 use crate::proto::{AuthReady, Command, ErrorCode, Fallback, GoAwayReason, Version, extension_type};
 
 mod calls;

@@ -155,6 +155,21 @@ fn a_lost_connection_repeats_what_is_idempotent_and_reports_the_rest_as_unknown(
 }
 
 #[test]
+fn a_message_whose_answer_was_lost_is_submitted_again_with_its_key() {
+    let server = Server::start();
+    let (client, mut old) = server.connect();
+    let submitted = spawn(move || client.submit("t", b"body"));
+    let first = old.request(Command::SUBMIT);
+    drop(old);
+    let mut new = server.accept_ready();
+    let second = new.request(Command::SUBMIT);
+    assert!(first.idempotency.is_some() && first.idempotency == second.idempotency);
+    assert_eq!(first.payload, second.payload);
+    new.reply(&second, &submitted_payload(3, true));
+    assert_eq!(wait(&submitted), Ok(Submitted { id: 3, duplicate: true }));
+}
+
+#[test]
 fn connection_refused_is_retried_until_the_server_is_up_again() {
     let server = Server::start();
     let address = server.address();
