@@ -33,6 +33,20 @@ if [ "$(uname -s)" = Linux ] && ! command -v strace > /dev/null; then
   apt-get install -y -qq --no-install-recommends strace
 fi
 
+# Sessions are kept in real servers, which the tests start and end themselves: nothing is to start them.
+if ! command -v redis-server > /dev/null || ! PATH=$PATH:/usr/sbin command -v mariadbd > /dev/null; then
+  say "installing Redis and MariaDB"
+  apt-get update -qq
+  policy=
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    policy=/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod +x "$policy"
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server mariadb-server
+  rm -f "$policy"
+fi
+
 # cargo-fuzz, prebuilt where Python is at hand, else built; kept in target/tools.
 fuzzer() {
   local tools=$PWD/target/tools

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::config::SessionStoreSpec;
+use crate::config::{Config, SessionStoreSpec};
 use crate::proto::SessionId;
 
 /// What a store calls a session: a digest of its id, so that whoever reads the store can resume none.
@@ -66,6 +66,9 @@ pub trait SessionStore: Send {
     /// # Errors
     /// The store is down or too slow.
     fn sweep(&mut self, now_ms: u64, budget: usize) -> Result<usize, StoreDown>;
+
+    /// Nothing has been asked of it for a while: lets go of what it need not keep.
+    fn rest(&mut self) {}
 
     /// Commits what is open, and lets go of everything.
     ///
@@ -174,6 +177,34 @@ pub fn check(store: &SessionStoreSpec) -> Result<(), String> {
         #[cfg(not(feature = "mysql"))]
         SessionStoreSpec::MySql(_) => Err(built_without("mysql")),
         SessionStoreSpec::Auto | SessionStoreSpec::Memory | SessionStoreSpec::Embedded => Ok(()),
+    }
+}
+
+/// What makes stores, and their kind, if sessions are kept in a server elsewhere. Connects to nothing.
+///
+/// # Errors
+/// What is wrong with the URL, in words; or the operating system gives no random bytes.
+pub fn elsewhere(config: &Config) -> Result<Option<(&'static str, MakeStore)>, String> {
+    match &config.session_store {
+        #[cfg(feature = "redis")]
+        SessionStoreSpec::Redis(url) => {
+            let (options, patience) = (redis::Options::parse(url)?, remote::Patience::of(config));
+            let gateway = remote::Gateway::new()?;
+            let make = move || -> Result<Box<dyn SessionStore>, StoreDown> {
+                Ok(Box::new(redis::Redis::new(options.clone(), patience, gateway.clone())))
+            };
+            Ok(Some(("redis", Arc::new(make))))
+        }
+        #[cfg(feature = "mysql")]
+        SessionStoreSpec::MySql(url) => {
+            let (options, patience) = (mysql::Options::parse(url)?, remote::Patience::of(config));
+            let gateway = remote::Gateway::new()?;
+            let make = move || -> Result<Box<dyn SessionStore>, StoreDown> {
+                Ok(Box::new(mysql::MySql::new(options.clone(), patience, gateway.clone())))
+            };
+            Ok(Some(("mysql", Arc::new(make))))
+        }
+        spec => check(spec).map(|()| None),
     }
 }
 

@@ -39,13 +39,7 @@ impl Thread {
         let mut sweep_at = Instant::now() + Duration::from_millis(STORE_SWEEP_MS);
         while !(closing && self.backlog.is_empty()) {
             if self.backlog.is_empty() {
-                // One of them sweeps.
-                let parcel = if self.index == 0 {
-                    self.asks.recv_deadline(sweep_at)
-                } else {
-                    self.asks.recv().map_err(|_| RecvTimeoutError::Disconnected)
-                };
-                match parcel {
+                match self.asks.recv_deadline(sweep_at) {
                     Ok(parcel) => closing |= self.unpack(parcel),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => closing = true,
@@ -57,8 +51,14 @@ impl Thread {
                 closing |= self.unpack(parcel);
             }
             self.do_some();
-            if self.index == 0 && Instant::now() >= sweep_at {
-                self.sweep();
+            if Instant::now() >= sweep_at {
+                // One of them sweeps.
+                if self.index == 0 {
+                    self.sweep();
+                }
+                if let Some(store) = &mut self.store {
+                    store.rest();
+                }
                 sweep_at = Instant::now() + Duration::from_millis(STORE_SWEEP_MS);
             }
         }

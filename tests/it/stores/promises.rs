@@ -192,3 +192,26 @@ fn connections_that_are_old_or_were_idle_are_replaced() {
         }
     }
 }
+
+#[test]
+fn a_store_at_rest_closes_its_connection_when_that_has_been_idle() {
+    let server = RedisServer::start();
+    let database = MariaDb::start();
+    let url = database.database("rest");
+    let open: [(String, &dyn Fn() -> u64); 2] = [
+        (server.url(), &|| server.info("connected_clients")),
+        (url, &|| database.status("Threads_connected")),
+    ];
+    for (url, connections) in open {
+        let idle = Patience { idle: Duration::from_millis(100), ..PATIENT };
+        let mut store = store_of(&Gateway::new().unwrap(), &url, idle);
+        claim(&mut *store, 1);
+        // The question has a connection, too.
+        until("there is one", || connections() == 2);
+        until("it is closed", || {
+            store.rest();
+            connections() == 1
+        });
+        assert_eq!(claim(&mut *store, 1), None);
+    }
+}

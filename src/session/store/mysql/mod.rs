@@ -206,6 +206,10 @@ impl SessionStore for MySql {
         })
     }
 
+    fn rest(&mut self) {
+        self.link = self.link.take().filter(|link| !link.age.is_over(self.patience));
+    }
+
     /// Every transaction has ended before its operation returned: only the connection is left to be closed.
     fn close(mut self: Box<Self>) -> Result<(), StoreDown> {
         self.link = None;

@@ -194,6 +194,10 @@ impl SessionStore for Redis {
         Ok(0)
     }
 
+    fn rest(&mut self) {
+        self.link = self.link.take().filter(|link| !link.age.is_over(self.patience));
+    }
+
     /// Every write was answered before its commit returned: only the connections are left to be closed.
     fn close(mut self: Box<Self>) -> Result<(), StoreDown> {
         self.link = None;
