@@ -12,12 +12,16 @@
 # floor, c, mio and tidegate read up to 128 KiB at a time into memory that all connections share; with
 # the others each connection has a buffer of its own, of BUFFER bytes.
 #
+# Last comes work that is on the disk before it is answered, beside the disk and other servers: DURABLE names
+# what scripts/durable.sh measures (MEASURE there, and the rest of its environment but PEERS: DURABLE_PEERS).
+#
 # Environment: PEERS="floor tidegate ..." CONNECTIONS="64 1000 15000" DEPTHS="1 16 64"
 # PAYLOADS="32 4096" SECONDS_EACH=0.5 STORM=10000 (connections, 0: none) HOLD="4000 16000" (idle
 # connections, none: HOLD=) BUFFER=16384 IN_FLIGHT_MIB=256 (cases with more than that on its way are left out)
-# SERVER_CPU=0 CLIENT_CPU=1, budgets as in floor.sh; RESULTS=FILE.json PICTURE=FILE.svg.
+# SERVER_CPU=0 CLIENT_CPU=1, budgets as in floor.sh; RESULTS=FILE.json PICTURE=FILE.svg; DURABLE="batch one echo
+# restart peers" (none: DURABLE=) DURABLE_PEERS="tidegate redis-xadd redis-set nats".
 # Yours: OWN="NAME=raw|mcp=COMMAND with {port}", one a line; it must be ready within 10 s and not fork.
-# Fails where tidegate is over a budget: frames of 32 B on 64 and 15,000 connections, and connect + AUTH.
+# Fails where tidegate is over a budget: frames of 32 B on 64 and 15,000 connections, connect + AUTH, durable work.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -233,6 +237,12 @@ verdict=0
 "$peers/report" --note "$note" ${RESULTS:+--results "$RESULTS"} ${PICTURE:+--picture "$PICTURE"} \
   --budget-1 "${BUDGET_1:-1.05}" --budget-more "${BUDGET_MORE:-1.10}" --budget-storm "${BUDGET_STORM:-1.18}" \
   <"$work/measured" || verdict=$?
+if [[ -n ${DURABLE-all} ]] && ((verdict < 2)); then
+  echo
+  # Here it is a list, and one number there.
+  env -u CONNECTIONS SECONDS_EACH="${DURABLE_SECONDS_EACH:-1}" MEASURE="${DURABLE:-batch one echo restart peers}" \
+    PEERS="${DURABLE_PEERS:-}" TIDEGATE="$tidegate" "$root/scripts/durable.sh" "$rounds" || verdict=1
+fi
 echo
 case $verdict in
   0) echo 'PASSED: everything within its budget' ;;

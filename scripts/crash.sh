@@ -36,7 +36,7 @@ case $sink in
     features+=(redis)
     redis_server
     options+=(--other "redis-sink=$port=$command")
-    options+=(--sink "redis://127.0.0.1:$port/{name}" --look "redis:$port:{name}")
+    options+=(--sink "redis://127.0.0.1:$port?stream={name}" --look "redis:$port:{name}")
     ;;
   kafka)
     features+=(kafka)

@@ -2,13 +2,14 @@
 # Runs the tests, all of them, and installs what they need. Exits non-zero when one fails.
 #
 #   scripts/test.sh            everything
-#   FUZZ_SECONDS=600 DRAINS=100 SIM_LIVES=1000000 scripts/test.sh
+#   FUZZ_SECONDS=600 DRAINS=100 KILLS=100 SIM_LIVES=1000000 scripts/test.sh
 #                              the same, for longer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 : "${FUZZ_SECONDS:=20}"
 : "${DRAINS:=5}"
+: "${KILLS:=6}"
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -82,6 +83,17 @@ done
 say "$DRAINS drains under load"
 scripts/drain.sh "$DRAINS"
 
+say "$KILLS kills under load"
+SEED=1 scripts/crash.sh "$KILLS"
+# A judge that never finds anything is none.
+for plant in tail lost duplicate reorder; do
+  if SEED=1 PLANT=$plant LONGEST_MS=300 REPORT=target/crash/planted.md scripts/crash.sh 2 > target/crash/planted.log; then
+    echo "a journal or sink that was broken on purpose ($plant) was not found to be"
+    exit 1
+  fi
+  grep -q '^FAILED' target/crash/planted.log || { cat target/crash/planted.log; exit 1; }
+done
+
 say "a real Prometheus, its alerts and the dashboard's queries"
 scripts/prometheus.sh
 
@@ -100,7 +112,9 @@ else
 fi
 # That they run is tested; what they find is for a quiet machine to say.
 BUDGET_1=99 BUDGET_MORE=99 BUDGET_STORM=99 PEERS="floor tidegate" CONNECTIONS=64 DEPTHS=16 PAYLOADS=32 \
-  SECONDS_EACH=0.2 STORM=500 HOLD="" scripts/compare.sh 1
+  SECONDS_EACH=0.2 STORM=500 HOLD="" DURABLE="" scripts/compare.sh 1
+BUDGET_DURABLE=0 BUDGET_ECHO=999 BUDGET_RESTART_MS=99999 BUDGET_MEMORY_MIB=9999 CASES=4x4 PENDING=2000 BIG=2 \
+  SECONDS_EACH=0.2 scripts/durable.sh 1
 BUDGET_HEARTBEATS=99 BUDGET_IDLE=0 BUDGET_DRAIN=99 N=300 MANY=300 FEW=10 INTERVAL_MS=500 SECONDS_EACH=0.2 DEPTHS=16 \
   scripts/budgets.sh 1
 
