@@ -54,12 +54,14 @@ impl Dialogue {
             }
             Tongue::Xadd | Tongue::Set => let_in = true,
             Tongue::Jetstream => {
-                out = format!("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB i.{nth}.* 1\r\n").into_bytes();
+                let hello = r#"CONNECT {"verbose":false,"pedantic":false}"#;
+                out = format!("{hello}\r\nSUB {}.* 1\r\n", inbox(nth)).into_bytes();
                 if nth == 0 {
                     // Whoever comes first makes the stream; its answer is that it is there.
                     let stream = r#"{"name":"D","subjects":["d"],"retention":"limits","storage":"file","max_msgs":-1,"max_bytes":-1,"max_age":0,"num_replicas":1,"discard":"old"}"#;
                     out.extend_from_slice(
-                        format!("PUB $JS.API.STREAM.CREATE.D i.0.made {}\r\n{stream}\r\n", stream.len()).as_bytes(),
+                        format!("PUB $JS.API.STREAM.CREATE.D {}.made {}\r\n{stream}\r\n", inbox(0), stream.len())
+                            .as_bytes(),
                     );
                 }
                 out.extend_from_slice(b"PING\r\n");
@@ -106,7 +108,8 @@ impl Dialogue {
             }
             Tongue::Set => resp::command(&mut self.out, &[b"SET", format!("d{}", self.nth).as_bytes(), body]),
             Tongue::Jetstream => {
-                self.out.extend_from_slice(format!("PUB d i.{}.{number} {}\r\n", self.nth, body.len()).as_bytes());
+                let head = format!("PUB d {}.{number} {}\r\n", inbox(self.nth), body.len());
+                self.out.extend_from_slice(head.as_bytes());
                 self.out.extend_from_slice(body);
                 self.out.extend_from_slice(b"\r\n");
             }
@@ -217,6 +220,11 @@ impl Dialogue {
         }
         Ok(Some(end + 2))
     }
+}
+
+/// Where NATS answers to a connection: other clients listen to others.
+fn inbox(nth: usize) -> String {
+    format!("i{}.{nth}", std::process::id())
 }
 
 fn wrong(what: impl Into<String>) -> Error {
