@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::options::Damage;
+use super::options::{Damage, LogRoute, Progress};
 use super::storage::Storage;
 
 /// One segment, as it was found.
@@ -26,6 +26,17 @@ pub struct SegmentReport {
     pub last_ms: u64,
 }
 
+/// One route, as the log itself has written it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteReport {
+    /// Its topics, and whether the journal keeps them.
+    pub route: LogRoute,
+    /// How far it is.
+    pub progress: Progress,
+    /// Messages that are there and still to be delivered; of a route that keeps them: 0.
+    pub unfinished: u64,
+}
+
 /// What is lost in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
@@ -42,6 +53,8 @@ pub struct Loss {
 pub struct Report {
     /// The segments, in their order.
     pub segments: Vec<SegmentReport>,
+    /// The routes, as they were when the log was last written to.
+    pub routes: Vec<RouteReport>,
     /// Damage that stops a start; for a repair, what is lost.
     pub losses: Vec<Loss>,
     /// An unfinished end of the last segment, never acknowledged: a start cuts it. Bytes.
