@@ -99,7 +99,6 @@ pub mod logging;
 pub mod proto;
 pub mod reactor;
 #[cfg(feature = "redis")]
-#[allow(dead_code)]
 mod redis_url;
 pub mod server;
 pub mod service;

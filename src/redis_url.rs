@@ -175,7 +175,14 @@ impl RedisLink {
     /// # Errors
     /// Not all of them were answered in time; nothing is known of any.
     pub(crate) fn calls(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
-        let deadline = Deadline::after(self.timeout);
+        self.calls_by(commands, Deadline::after(self.timeout))
+    }
+
+    /// [`RedisLink::calls`], with a deadline that is the caller's.
+    ///
+    /// # Errors
+    /// Not all of them were answered in time; nothing is known of any.
+    pub(crate) fn calls_by(&mut self, commands: &[Cmd], deadline: Deadline) -> RedisResult<Vec<RedisResult<Value>>> {
         let mut results = Vec::with_capacity(commands.len());
         match &mut self.kind {
             Kind::One(connection) => {
@@ -210,10 +217,11 @@ pub(crate) fn is_answer(error: &RedisError) -> bool {
 /// nothing for now, or this is not the server that it was: `LOADING`, `OOM`, `MISCONF`, `READONLY`, `CLUSTERDOWN`,
 /// `NOAUTH` and the like.
 pub(crate) fn is_about_command(error: &RedisError) -> bool {
+    // Before Redis 7 a script's error has a code of the script's, and its own in its text.
+    let says = |code: &str| error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code));
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot) => true,
-        // Neither are all errors without a code of their own: a replica without its master, a disk that is full.
-        ErrorKind::Extension => matches!(error.code(), Some("WRONGTYPE")),
+        ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::Extension => says("WRONGTYPE") || says("NOPERM"),
         _ => false,
     }
 }
@@ -276,6 +284,7 @@ pub(crate) fn is_master(connection: &mut Connection, deadline: Deadline) -> Redi
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
+    /// So much later than now.
     pub(crate) fn after(timeout: Duration) -> Deadline {
         let now = Instant::now();
         Deadline(now.checked_add(timeout).unwrap_or(now))

@@ -24,6 +24,8 @@ mod network;
 mod page;
 mod process;
 mod protocol;
+#[cfg(any(feature = "redis", feature = "kafka"))]
+mod queues;
 mod reload;
 mod restart;
 mod service;

@@ -5,10 +5,13 @@
 //! | `feed` | the journal, as delivery sees it |
 //! | `delivery` | all routes' threads |
 //! | `handler` | an embedder's consumer |
+//! | `redis` | Redis Streams |
 
 mod delivery;
 mod feed;
 mod handler;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::any::Any;
 
@@ -68,7 +71,10 @@ pub struct Down(pub String);
 /// What is wrong with it, in words.
 pub fn check(sink: &SinkSpec) -> Result<(), String> {
     match sink.kind {
-        SinkKind::Redis if !cfg!(feature = "redis") => Err(built_without("redis")),
+        #[cfg(feature = "redis")]
+        SinkKind::Redis => redis::Options::parse(&sink.argument).map(drop),
+        #[cfg(not(feature = "redis"))]
+        SinkKind::Redis => Err(built_without("redis")),
         SinkKind::Kafka if !cfg!(feature = "kafka") => Err(built_without("kafka")),
         _ => Ok(()),
     }
@@ -80,10 +86,16 @@ pub fn check(sink: &SinkSpec) -> Result<(), String> {
 /// It can't be had, in words: see [`check`]; a consumer of this name is not among `handlers`.
 pub fn make(spec: &SinkSpec, config: &Config, handlers: &Handlers) -> Result<Option<Box<dyn Sink>>, String> {
     check(spec)?;
+    #[cfg(not(feature = "redis"))]
     let _ = config;
     match spec.kind {
         SinkKind::None => Ok(None),
         SinkKind::Handler => Ok(Some(Box::new(handlers.sink(&spec.argument)?))),
+        #[cfg(feature = "redis")]
+        SinkKind::Redis => {
+            let options = redis::Options::parse(&spec.argument)?;
+            Ok(Some(Box::new(redis::RedisSink::new(options, config.sink_timeout))))
+        }
         kind => Err(format!("{}: is not there yet", kind.name())),
     }
 }

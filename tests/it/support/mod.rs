@@ -2,9 +2,11 @@
 
 mod browser;
 mod client;
-#[cfg(feature = "mysql")]
+#[cfg(any(feature = "redis", feature = "mysql", feature = "kafka"))]
 mod daemon;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod latch;
 mod load;
 #[cfg(target_os = "linux")]
@@ -13,6 +15,8 @@ mod made_up;
 mod mariadb;
 mod openmetrics;
 mod process;
+#[cfg(feature = "redis")]
+mod redis;
 mod server;
 #[allow(dead_code)] // until the first store is there
 pub mod store_contract;
@@ -21,9 +25,13 @@ use std::time::{Duration, Instant};
 
 pub use browser::Browser;
 pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
-#[cfg(feature = "mysql")]
+#[cfg(any(feature = "redis", feature = "mysql", feature = "kafka"))]
+#[allow(unused_imports)]
 pub use daemon::Daemon;
 pub use http::{Persistent, get, post};
+#[cfg(feature = "kafka")]
+#[allow(unused_imports)]
+pub use self::kafka::Kafka;
 pub use latch::Latch;
 pub use load::{Load, Peer, fake, metric};
 #[cfg(target_os = "linux")]
@@ -32,6 +40,8 @@ pub use made_up::MadeUp;
 pub use mariadb::MariaDb;
 pub use openmetrics::Metrics;
 pub use process::{Exit, Process, audit};
+#[cfg(feature = "redis")]
+pub use self::redis::Redis;
 pub use server::{config, on_worker, start, sum};
 
 /// How long anything may take before it counts as hung.
