@@ -23,15 +23,17 @@ pub mod store_contract;
 
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "kafka")]
+#[allow(unused_imports)]
+pub use self::kafka::Kafka;
+#[cfg(feature = "redis")]
+pub use self::redis::Redis;
 pub use browser::Browser;
 pub use client::{Client, Got, Reply, extension, frame, frame_v2, pour};
 #[cfg(any(feature = "redis", feature = "mysql", feature = "kafka"))]
 #[allow(unused_imports)]
 pub use daemon::Daemon;
 pub use http::{Persistent, get, post};
-#[cfg(feature = "kafka")]
-#[allow(unused_imports)]
-pub use self::kafka::Kafka;
 pub use latch::Latch;
 pub use load::{Load, Peer, fake, metric};
 #[cfg(target_os = "linux")]
@@ -40,8 +42,6 @@ pub use made_up::MadeUp;
 pub use mariadb::MariaDb;
 pub use openmetrics::Metrics;
 pub use process::{Exit, Process, audit};
-#[cfg(feature = "redis")]
-pub use self::redis::Redis;
 pub use server::{config, on_worker, start, sum};
 
 /// How long anything may take before it counts as hung.

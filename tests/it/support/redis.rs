@@ -15,7 +15,8 @@ use super::until;
 /// A redis-server; what else it can do: [`Daemon`].
 pub struct Redis {
     daemon: Daemon,
-    dir: TempDir,
+    /// Where it keeps its data.
+    _dir: TempDir,
 }
 
 impl Redis {
@@ -30,7 +31,7 @@ impl Redis {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let daemon = Daemon::start(move |port| command(&args, &path, port));
-        let redis = Redis { daemon, dir };
+        let redis = Redis { daemon, _dir: dir };
         redis.wait();
         redis
     }
@@ -44,11 +45,6 @@ impl Redis {
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Its directory, where it keeps its data.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
     }
 
     /// `redis://127.0.0.1:PORT`.
