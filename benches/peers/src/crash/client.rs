@@ -2,7 +2,7 @@
 //! happens to its connection it comes back, resumes its session and sends again what has no answer, by the
 //! same key.
 
-use std::io::Result;
+use std::io::{ErrorKind, Result};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -280,13 +280,19 @@ impl<'a> Client<'a> {
     /// Reads until everything asked has its answer.
     fn collect(&mut self, wire: &mut Wire, mut asked: Vec<(u32, Asked)>, which: usize) -> Result<()> {
         while !asked.is_empty() {
-            let reply = wire.reply()?;
+            let reply = wire.reply().inspect_err(|error| {
+                // A kill breaks connections; who keeps one and says nothing hangs.
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+                    let text = format!("client {}: no answer in time to {asked:?}", self.index);
+                    self.account.seen.stranger(text);
+                }
+            })?;
             let Some(at) = asked.iter().position(|(seq, _)| *seq == reply.seq) else {
                 match &reply.what {
                     Err((code, text)) if reply.seq == 0 => self.refused("the connection", *code, text),
                     _ => self.account.seen.stranger(format!("a reply that nobody asked for: {reply:?}")),
                 }
-                return Err(std::io::ErrorKind::ConnectionAborted.into());
+                return Err(ErrorKind::ConnectionAborted.into());
             };
             let (_, what) = asked.swap_remove(at);
             self.answered(what, reply, which);

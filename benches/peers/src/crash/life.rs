@@ -124,6 +124,9 @@ pub fn live(
     }
     outcome.echoes += site.counts[2].load(Ordering::Relaxed);
     outcome.others_killed += others_killed;
+    if journal.acknowledged == 0 || puts.acknowledged == 0 {
+        seen.stranger("nothing was acknowledged: nothing is shown".to_owned());
+    }
     writeln!(say, "      life {number}, journal: {journal}")?;
     writeln!(say, "      life {number}, sink:    {sink}")?;
     writeln!(say, "      life {number}, puts:    {puts}")?;
@@ -241,6 +244,7 @@ impl Life<'_> {
             let delay = self.rng.f64() * EARLY_MS;
             let gateway = Gateway::start(&self.plan.program, &self.log, &self.env)?;
             std::thread::sleep(Duration::from_secs_f64(delay / 1e3));
+            let killed = Instant::now();
             gateway.kill()?;
             let kill = Kill { after_ms: delay, starting: true, ..self.blank() };
             self.kills.push(kill);
@@ -264,7 +268,6 @@ impl Life<'_> {
         }
         let sinks = self.plan.sink != "none" && replayed;
         if let Some(kill) = self.kills.last_mut() {
-            // Of a kill while it started the time runs from the one before it.
             (kill.ready_ms, kill.replay_ms) = (all_up.then(|| ms(ready)), (all_up && sinks).then(|| ms(replay)));
         }
         Ok(gateway)
