@@ -1,4 +1,4 @@
-//! The `tidegate` program: `serve`, `call`, `load`, `token`, `doctor`, `completions`, `man`.
+//! The `tidegate` program: `serve`, `call`, `journal`, `load`, `token`, `doctor`, `completions`, `man`.
 #![forbid(unsafe_code)]
 
 mod cli;

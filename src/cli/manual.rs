@@ -18,7 +18,7 @@ pub fn man_command() -> Command {
     Command::new("man")
         .about("Print the manual page, or a command's, in roff")
         .after_help("To read one: tidegate man serve | man -l -")
-        .arg(Arg::new("COMMAND").help("Whose page; without: tidegate's own"))
+        .arg(Arg::new("COMMAND").help("Whose page: serve, or journal-cat for journal's cat; without: tidegate's own"))
 }
 
 /// Prints the completions.
@@ -35,7 +35,7 @@ pub fn man(command: Command, matches: &ArgMatches) -> ExitCode {
     command.build();
     let page = match matches.get_one::<String>("COMMAND") {
         None => command,
-        Some(name) => match command.get_subcommands().find(|sub| sub.get_name() == name && !sub.is_hide_set()) {
+        Some(name) => match find(&command, name) {
             // A page of its own has a name without spaces, as git-commit(1) has.
             Some(sub) => sub.clone().name(format!("tidegate-{name}")),
             None => return super::usage(&format_args!("there is no command {name:?}: see tidegate --help")),
@@ -50,4 +50,13 @@ pub fn man(command: Command, matches: &ArgMatches) -> ExitCode {
         Ok(()) => super::print(&text),
         Err(error) => super::failed(&format_args!("the page can't be made: {error}")),
     }
+}
+
+/// `serve`, or `journal-cat` for a command's command.
+fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Command> {
+    let of = |command: &'a Command, name: &str| {
+        command.get_subcommands().find(|sub| sub.get_name() == name && !sub.is_hide_set())
+    };
+    let nested = || name.split_once('-').and_then(|(outer, inner)| of(of(command, outer)?, inner));
+    of(command, name).or_else(nested)
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod doctor;
+mod journal;
 #[cfg(feature = "load")]
 mod load;
 mod manual;
@@ -33,6 +34,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Iterator<Item = (
     };
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches, env),
+        Some(("journal", matches)) => journal::run(matches, env),
         Some(("doctor", matches)) => doctor::run(matches, env),
         Some(("token", matches)) => token::run(matches.get_one::<String>("PRINCIPAL").map_or("", String::as_str)),
         Some(("call", matches)) => match call::CallArgs::from_arg_matches(matches) {
@@ -48,7 +50,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Iterator<Item = (
         },
         #[cfg(feature = "load")]
         Some((load::HELPER, _)) => load::help(),
-        _ => usage(&"expected a command: serve, call, doctor, load or token"),
+        _ => usage(&"expected a command: serve, call, journal, doctor, load or token"),
     }
 }
 
@@ -62,6 +64,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve::command())
         .subcommand(call::CallArgs::augment_args(Command::new("call").about("Send a request and print its reply")))
+        .subcommand(journal::command())
         .subcommand(doctor::command())
         .subcommand(
             Command::new("token")
@@ -131,10 +134,20 @@ mod tests {
             &["token"],
             &["token", "a b"],
             &["doctor", "--connections", "0"],
+            &["journal"],
+            &["journal", "ls"],
+            &["journal", "ls", "--data-dir", "/nowhere/at/all"],
+            &["journal", "cat", "--topic", "a#"],
         ] {
             assert_eq!(exit(wrong), ExitCode::from(2), "{wrong:?}");
         }
-        for right in [&["--help"][..], &["--version"], &["serve", "--help"], &["doctor", "--help"]] {
+        for right in [
+            &["--help"][..],
+            &["--version"],
+            &["serve", "--help"],
+            &["doctor", "--help"],
+            &["journal", "cat", "--help"],
+        ] {
             assert_eq!(exit(right), ExitCode::SUCCESS, "{right:?}");
         }
     }

@@ -52,13 +52,25 @@ fn completions_and_manual_pages_know_every_setting() {
     for shell in ["zsh", "fish", "elvish", "powershell"] {
         assert!(stdout(&tidegate(&["completions", shell])).contains("tidegate"), "{shell}");
     }
+    let page = stdout(&tidegate(&["man", "journal"]));
+    for name in ["ls", "cat", "verify", "repair"] {
+        assert!(page.contains(&format!("tidegate\\-journal\\-{name}(1)")), "{page}");
+        let own = stdout(&tidegate(&["man", &format!("journal-{name}")]));
+        assert!(own.contains(&format!("tidegate\\-journal\\-{name}")) && own.contains("data\\-dir"), "{own}");
+    }
     let page = stdout(&tidegate(&["man"]));
     assert!(page.starts_with(".ie") && page.contains("tidegate\\-serve(1)") && !page.contains("help(1)"), "{page}");
 }
 
 #[test]
 fn a_shell_or_a_command_that_there_is_not_exits_with_2() {
-    for wrong in [&["completions", "dos"][..], &["completions"], &["man", "nonsense"], &["man", "help"]] {
+    for wrong in [
+        &["completions", "dos"][..],
+        &["completions"],
+        &["man", "nonsense"],
+        &["man", "help"],
+        &["man", "journal-help"],
+    ] {
         let output = tidegate(wrong);
         assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{wrong:?}: {output:?}");
     }

@@ -198,10 +198,8 @@ fn a_store_at_rest_closes_its_connection_when_that_has_been_idle() {
     let server = RedisServer::start();
     let database = MariaDb::start();
     let url = database.database("rest");
-    let open: [(String, &dyn Fn() -> u64); 2] = [
-        (server.url(), &|| server.info("connected_clients")),
-        (url, &|| database.status("Threads_connected")),
-    ];
+    let open: [(String, &dyn Fn() -> u64); 2] =
+        [(server.url(), &|| server.info("connected_clients")), (url, &|| database.status("Threads_connected"))];
     for (url, connections) in open {
         let idle = Patience { idle: Duration::from_millis(100), ..PATIENT };
         let mut store = store_of(&Gateway::new().unwrap(), &url, idle);
