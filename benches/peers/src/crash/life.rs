@@ -16,7 +16,7 @@ use super::tail::{Tail, marks};
 use super::{Kill, Outcome, Plan, Plant, fill};
 
 /// Quiet after which a sink has been read to its end.
-const QUIET: Duration = Duration::from_millis(400);
+const QUIET: Duration = Duration::from_millis(700);
 /// A server that is killed while it starts is killed within this time.
 const EARLY_MS: f64 = 40.0;
 
@@ -224,7 +224,7 @@ impl Life<'_> {
         self.others_killed += 1;
         if self.plan.forgetful {
             gateway.signal(Signal::STOP)?;
-            self.tail.settle(QUIET);
+            self.tail.settle(QUIET, self.deadline());
         }
         self.others[which].kill()?;
         if self.plan.forgetful {
@@ -284,7 +284,7 @@ impl Life<'_> {
         if !status.success() {
             self.seen.stranger(format!("the last server ended with {status}"));
         }
-        self.tail.settle(QUIET);
+        self.tail.settle(QUIET, self.deadline());
         Ok(())
     }
 }

@@ -164,6 +164,11 @@ impl Sink {
         Ok(findings)
     }
 
+    /// Whether what comes is seen: a command may still have to find its server.
+    pub fn is_there(&self) -> bool {
+        !matches!(self, Sink::Reader(reader) if !reader.ready)
+    }
+
     /// Its server was killed and lives anew, without what it had: as a broker that keeps all in memory.
     pub fn begin_anew(&mut self) {
         if let Sink::Reader(reader) = self {
@@ -293,22 +298,22 @@ fn raw_of_fields(fields: &[Vec<u8>]) -> std::result::Result<Raw, String> {
     })
 }
 
-/// A command that prints each message it finds as a JSON line. Killed when dropped.
+/// A command that prints `{"ready": true}`, then each message it finds as a JSON line. Killed when dropped.
 #[derive(Debug)]
 pub struct Reader {
     command: String,
     child: Option<Child>,
     lines: Option<Receiver<String>>,
+    ready: bool,
 }
 
 impl Reader {
     fn new(command: &str) -> Reader {
-        Reader { command: command.to_owned(), child: None, lines: None }
+        Reader { command: command.to_owned(), child: None, lines: None, ready: false }
     }
 
     fn read(&mut self, take: &mut impl FnMut(std::result::Result<Raw, String>)) {
-        let ended = self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
-        if ended && self.child.is_none() {
+        if self.child.is_none() {
             let command = format!("exec {}", self.command);
             let started = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
             let Ok(mut child) = started else { return };
@@ -325,7 +330,11 @@ impl Reader {
             (self.child, self.lines) = (Some(child), Some(lines));
         }
         for line in self.lines.iter().flat_map(Receiver::try_iter) {
-            take(Raw::parse(&line));
+            if line == r#"{"ready": true}"# {
+                self.ready = true;
+            } else {
+                take(Raw::parse(&line));
+            }
         }
     }
 }

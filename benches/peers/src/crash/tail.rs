@@ -65,15 +65,19 @@ impl Tail {
         }
     }
 
-    /// Waits until nothing new comes any more.
-    pub fn settle(&self, quiet: Duration) {
+    /// Waits until nothing new comes any more, or it is too late.
+    pub fn settle(&self, quiet: Duration, until: Instant) {
         let mut since = Instant::now();
-        while since.elapsed() < quiet {
-            if self.look() > 0 {
+        while since.elapsed() < quiet && since < until {
+            if self.look() > 0 || !self.is_there() {
                 since = Instant::now();
             }
             std::thread::sleep(LOOK);
         }
+    }
+
+    fn is_there(&self) -> bool {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner).0.is_there()
     }
 
     /// The sink's server was killed, and had nothing that outlives it.
