@@ -14,6 +14,9 @@
 //! | `storage` | what a disk is: real ones, and simulated ones in tests |
 //! | `sink` | from the journal to the user's systems |
 
+mod batch;
+mod commit;
+mod dedup;
 mod disk;
 mod feed;
 mod handle;
@@ -23,9 +26,17 @@ mod log;
 mod message;
 mod options;
 mod reader;
+mod record;
+mod recovery;
 pub mod repair;
+mod reroute;
+mod retention;
+mod segment;
 pub mod sink;
 pub mod storage;
+mod survey;
+#[cfg(test)]
+mod testing;
 mod topic;
 mod writer;
 

@@ -55,6 +55,24 @@ impl LogOptions {
                 .collect(),
         }
     }
+
+    /// The route of a topic; their number, if no pattern matches.
+    pub fn route_of(&self, topic: &str) -> usize {
+        self.routes.iter().position(|route| route.pattern.matches(topic)).unwrap_or(self.routes.len())
+    }
+
+    /// Whether messages of a route are pending until it has progressed. A pattern's second route never has any.
+    pub(super) fn delivers(&self, route: usize) -> bool {
+        let Some(LogRoute { pattern, keeps: false }) = self.routes.get(route) else { return false };
+        self.routes.iter().position(|other| other.pattern == *pattern) == Some(route)
+    }
+
+    /// With segments that fit the log several times.
+    pub(super) fn bounded(self) -> LogOptions {
+        let segment_bytes =
+            self.segment_bytes.min(self.max_bytes / 4).clamp(16 << 10, crate::limits::MAX_SEGMENT_BYTES);
+        LogOptions { segment_bytes, ..self }
+    }
 }
 
 /// How far a route is.

@@ -1,0 +1,265 @@
+//! Which segments there are, how they follow each other, and the records of one. For starts, checks and repairs.
+
+use std::io;
+
+use super::options::{Cut, Damage, OpenError};
+use super::record::{Kind, View};
+use super::segment::{DATA_START, Found, Header, Page, Scanner, Step, file_name, number_of, search};
+use super::storage::{File, Storage};
+
+/// Bytes read at a time by who reads everything.
+pub(super) const CHUNK: usize = 1 << 20;
+
+/// The segments of a log.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Those with records, oldest first.
+    pub chain: Vec<Header>,
+    /// Those behind them that were made and not written to, newest first.
+    pub empty: Vec<u64>,
+    /// Those that had no messages, and whose progress is in their successor: to be removed.
+    pub superseded: Vec<u64>,
+    /// What is wrong with all this.
+    pub faults: Vec<Damage>,
+    /// What was written to an empty one and not synced.
+    pub torn: Option<Cut>,
+    /// The highest number of all files.
+    pub newest: u64,
+}
+
+/// What a segment has behind its header.
+enum Content {
+    Records,
+    /// So many bytes that are no records, and never were.
+    None(u32),
+    Damaged(Damage),
+}
+
+/// Looks at all segments' first pages.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn survey<S: Storage>(storage: &S) -> Result<Survey, OpenError> {
+    let names = storage.list().map_err(|source| refused("list the files", "", source))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+    numbers.sort_unstable();
+    let mut survey = Survey { newest: numbers.last().copied().unwrap_or(0), ..Survey::default() };
+    // What the segment behind says is the one before it; `None`: it can't be asked.
+    let mut wanted = None;
+    let mut behind_the_end = true;
+    for number in numbers.into_iter().rev() {
+        let name = file_name(number);
+        let (page, content) = match look(storage, number, behind_the_end) {
+            Ok(looked) => looked,
+            // Beside a running server: it was done.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(refused("read", &name, error)),
+        };
+        if let Page::Version(version) = page {
+            let what = format!("format version {version} is not known to this tidegate");
+            return Err(refused("read", &name, io::Error::new(io::ErrorKind::Unsupported, what)));
+        }
+        if let Content::None(bytes) = content {
+            if bytes > 0 {
+                survey.torn = Some(Cut { file: name, offset: DATA_START.into(), bytes: bytes.into() });
+            }
+            survey.empty.push(number);
+            continue;
+        }
+        behind_the_end = false;
+        if wanted.is_some_and(|wanted| number > wanted) {
+            survey.superseded.push(number);
+            continue;
+        }
+        survey.check(number, wanted, &page, content);
+        wanted = match page {
+            Page::Whole(header) | Page::Half(header, _) => {
+                survey.chain.push(header);
+                Some(header.previous)
+            }
+            Page::None | Page::Version(_) => None,
+        };
+    }
+    survey.chain.reverse();
+    survey.faults.reverse();
+    Ok(survey)
+}
+
+impl Survey {
+    fn check(&mut self, number: u64, wanted: Option<u64>, page: &Page, content: Content) {
+        let mut fault = |number, offset, what: &str| {
+            self.faults.push(Damage { file: file_name(number), offset, what: what.to_owned() });
+        };
+        if let Some(missing) = wanted.filter(|wanted| *wanted != number) {
+            fault(missing, 0, "the file is missing");
+        }
+        match page {
+            Page::Half(_, offset) => fault(number, *offset, "one of its two headers is broken"),
+            Page::None | Page::Version(_) => fault(number, 0, "its headers are broken"),
+            Page::Whole(header) if self.chain.last().is_some_and(|next| next.identity != header.identity) => {
+                fault(number, 12, "it belongs to another journal");
+            }
+            Page::Whole(_) => {}
+        }
+        if let Content::Damaged(damage) = content {
+            self.faults.push(damage);
+        }
+    }
+}
+
+/// One segment's first page, and if it may be the last, what is behind.
+fn look<S: Storage>(storage: &S, number: u64, may_be_last: bool) -> io::Result<(Page, Content)> {
+    let file = storage.open(&file_name(number))?;
+    let page = Header::read(&file, number)?;
+    if !may_be_last {
+        return Ok((page, Content::Records));
+    }
+    let header = match page {
+        Page::Whole(header) => header,
+        _ => {
+            let found = search(&file, 0, DATA_START, |_, _| false)?;
+            if found.end == DATA_START {
+                return Ok((page, Content::None(0)));
+            }
+            // Beside a running server, the header may have come meanwhile.
+            match Header::read(&file, number)? {
+                Page::Whole(header) => header,
+                page => return Ok((page, Content::Records)),
+            }
+        }
+    };
+    let content = first_record(file, &header)?;
+    Ok((Page::Whole(header), content))
+}
+
+fn first_record<F: File>(file: F, header: &Header) -> io::Result<Content> {
+    let seed = header.seed();
+    let mut scanner = Scanner::new(file, seed, DATA_START, 4096);
+    loop {
+        match scanner.next()? {
+            Step::Record(_, view) if view.kind == Kind::Table => return Ok(Content::Records),
+            Step::Record(..) | Step::Invalid(_) => {}
+        }
+        scanner.seek(DATA_START);
+        // What was written with the first record may be there without it; what came later may not.
+        let found =
+            search(scanner.file(), seed, DATA_START, |offset, view| (DATA_START + 1..=offset).contains(&view.synced))?;
+        if found.record.is_none() {
+            return Ok(Content::None(found.end - DATA_START));
+        }
+        if !matches!(scanner.next()?, Step::Record(_, view) if view.kind == Kind::Table) {
+            let what = "its first record is broken, and one behind it says that it was on the disk".to_owned();
+            return Ok(Content::Damaged(Damage { file: file_name(header.number), offset: DATA_START.into(), what }));
+        }
+        scanner.seek(DATA_START);
+    }
+}
+
+/// What has to grow from record to record.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Order {
+    pub last_id: u64,
+    pub last_batch: u64,
+}
+
+/// Where the records of a segment end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct End {
+    /// Behind the last record that is valid.
+    pub at: u32,
+    /// Up to here, all was on the disk.
+    pub proven: u32,
+    /// More should be there.
+    pub damage: Option<Damage>,
+    /// Bytes behind the end that were never acknowledged.
+    pub torn: u32,
+}
+
+/// Reads one segment's records. `expected` is where they end, as its successor says; without one it is the last.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn scan<F: File>(
+    file: F,
+    header: &Header,
+    expected: Option<u32>,
+    order: &mut Order,
+    mut each: impl FnMut(&View<'_>),
+) -> io::Result<(End, F)> {
+    let name = file_name(header.number);
+    let mut end = End { at: DATA_START, proven: DATA_START, ..End::default() };
+    let mut scanner = Scanner::new(file, header.seed(), DATA_START, CHUNK);
+    let mut retried = None;
+    loop {
+        if expected.is_some_and(|expected| scanner.position() >= expected) {
+            if expected != Some(scanner.position()) {
+                let what = "its last record goes on where its successor says that they end";
+                end.damage = Some(Damage { file: name, offset: end.at.into(), what: what.to_owned() });
+            }
+            break;
+        }
+        let why = match scanner.next()? {
+            Step::Record(at, view) => match order.admit(at, &view, header, end.proven) {
+                Ok(()) => {
+                    end.proven = view.synced;
+                    each(&view);
+                    end.at = at + view.len() as u32;
+                    continue;
+                }
+                Err(why) => why,
+            },
+            Step::Invalid(why) => why,
+        };
+        scanner.seek(end.at);
+        if let Some(expected) = expected {
+            let what = format!("{why}, and records should go on to byte {expected}");
+            end.damage = Some(Damage { file: name, offset: end.at.into(), what });
+            break;
+        }
+        let found = proof(scanner.file(), header, end.at, order)?;
+        if found.record.is_none() {
+            end.torn = found.end - end.at;
+            break;
+        }
+        // Beside a running server, the record may have come meanwhile.
+        if retried == Some(end.at) {
+            let what = format!("{why}, and a record behind it says that it was on the disk");
+            end.damage = Some(Damage { file: name, offset: end.at.into(), what });
+            break;
+        }
+        retried = Some(end.at);
+    }
+    Ok((end, scanner.into_file()))
+}
+
+/// A record which says that what stands at `broken` was on the disk when it was written.
+fn proof(file: &impl File, header: &Header, broken: u32, order: &Order) -> io::Result<Found> {
+    search(file, header.seed(), broken, |offset, view| {
+        view.synced > broken && view.synced <= offset && view.batch > order.last_batch && view.id >= order.last_id
+    })
+}
+
+impl Order {
+    /// Whether a valid record may stand where it does; then it is the last.
+    pub fn admit(&mut self, at: u32, view: &View<'_>, header: &Header, synced: u32) -> Result<(), &'static str> {
+        let is_first = at == DATA_START;
+        if (view.kind == Kind::Table) != is_first {
+            return Err("a table does not stand at the beginning alone");
+        }
+        if view.batch < self.last_batch || !(synced..=at).contains(&view.synced) {
+            return Err("a record of an older write stands behind a newer one");
+        }
+        if view.kind == Kind::Message {
+            if view.id <= self.last_id || view.id < header.first_id {
+                return Err("a message's id is not higher than the one before");
+            }
+            self.last_id = view.id;
+        }
+        self.last_batch = view.batch;
+        Ok(())
+    }
+}
+
+pub(super) fn refused(doing: &'static str, file: &str, source: io::Error) -> OpenError {
+    OpenError::Io { doing, file: file.to_owned(), source }
+}
