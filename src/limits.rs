@@ -166,6 +166,23 @@ pub const MAX_SINK_ROUTES: usize = 64;
 /// Largest `TIDEGATE_SINK_BATCH`.
 pub const MAX_SINK_BATCH: usize = 10_000;
 
+/// Messages of a route that are in memory, or done beyond one that is not: other topics go on so far while one
+/// waits.
+pub const SINK_WINDOW_MESSAGES: usize = 2 * MAX_SINK_BATCH;
+
+/// Memory of a route's messages. Bytes. One message more may be there.
+pub const SINK_WINDOW_BYTES: usize = 8 << 20;
+
+/// Bytes of messages that a sink is given at once. One message more may be there.
+pub const SINK_BATCH_BYTES: usize = 4 << 20;
+
+/// Ids that a route's reader passes over before its thread looks up.
+pub const SINK_SCAN_IDS: u64 = 65_536;
+
+/// How long past its deadline a drain waits for sinks to be closed. Milliseconds. No setting: as
+/// [`WORKER_GRACE_MS`].
+pub const SINK_GRACE_MS: u64 = 1_000;
+
 /// Smallest `TIDEGATE_JOURNAL_SEGMENT_BYTES`: the largest message fits many times.
 pub const MIN_SEGMENT_BYTES: u64 = 1 << 20;
 

@@ -68,6 +68,8 @@ pub struct Route {
     pub refused: u64,
     /// Messages that have become dead letters.
     pub dead_letters: u64,
+    /// Dead letters that were given up, because their own sink has refused them for good.
+    pub dropped: u64,
     /// Times that the sink was down.
     pub failures: u64,
     /// The id up to which everything is delivered.
@@ -161,6 +163,7 @@ impl Route {
             lag_s: view.lag.as_millis() as f64 / 1000.0,
             refused: view.refused,
             dead_letters: view.dead_letters,
+            dropped: view.dropped,
             failures: view.failures,
             done: view.done,
             latency: Times::of(&view.latency),

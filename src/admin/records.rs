@@ -87,6 +87,13 @@ fn routes(routes: &[RouteView]) -> Vec<Family> {
         each(Family::counter("tidegate_sink_dead_letters", "Messages that have become dead letters."), |route| {
             Value::Whole(route.dead_letters)
         }),
+        each(
+            Family::counter(
+                "tidegate_sink_dropped",
+                "Dead letters given up, because their own sink refused them for good.",
+            ),
+            |route| Value::Whole(route.dropped),
+        ),
         each(Family::counter("tidegate_sink_failures", "Times that a sink was down."), |route| {
             Value::Whole(route.failures)
         }),

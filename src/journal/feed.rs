@@ -35,7 +35,7 @@ impl<S: Storage> Feed for JournalFeed<S> {
 
     fn messages(&self, route: usize, after: u64) -> Box<dyn Messages> {
         let reader = Reader::new(Arc::clone(&self.storage), after);
-        Box::new(RouteMessages { reader, patterns: Arc::clone(&self.patterns), route, position: after })
+        Box::new(RouteMessages { reader, patterns: Arc::clone(&self.patterns), route })
     }
 
     fn progress(&self, route: usize) -> Progress {
@@ -64,23 +64,13 @@ struct RouteMessages<S: Storage> {
     reader: Reader<S>,
     patterns: Arc<[TopicPattern]>,
     route: usize,
-    position: u64,
 }
 
 impl<S: Storage> Messages for RouteMessages<S> {
     fn next(&mut self, upto: u64) -> Result<Option<Message>, String> {
-        while let Some(message) = self.reader.next(upto).map_err(|error| error.to_string())? {
-            self.position = message.id;
-            // The first pattern that matches is a topic's route.
-            if self.patterns.iter().position(|pattern| pattern.matches(&message.topic)) == Some(self.route) {
-                return Ok(Some(message));
-            }
-        }
-        self.position = self.position.max(upto);
-        Ok(None)
-    }
-
-    fn position(&self) -> u64 {
-        self.position
+        let RouteMessages { reader, patterns, route } = self;
+        // The first pattern that matches is a topic's route.
+        let ours = |topic: &str| patterns.iter().position(|pattern| pattern.matches(topic)) == Some(*route);
+        reader.next_of(upto, ours).map_err(|error| error.to_string())
     }
 }

@@ -97,6 +97,8 @@ pub struct RouteView {
     pub refused: u64,
     /// Messages that have become dead letters.
     pub dead_letters: u64,
+    /// Dead letters that were given up, because their own sink has refused them for good.
+    pub dropped: u64,
     /// Times that the sink was down.
     pub failures: u64,
     /// The id up to which everything is delivered.

@@ -40,12 +40,9 @@ pub trait Feed: Send + Sync + 'static {
 
 /// A route's messages, in their order.
 pub trait Messages: Send {
-    /// The next one with an id of at most `upto`, which is durable; `None`: there is none yet.
+    /// The next one with an id of at most `upto`, which is durable; `None`: there is none left, nor will there be.
     ///
     /// # Errors
     /// It can't be read, in words. The reader has not moved, and may be asked again.
     fn next(&mut self, upto: u64) -> Result<Option<Message>, String>;
-
-    /// The id up to which every message was returned or is of another route.
-    fn position(&self) -> u64;
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Down, Outcome, Sink};
 use crate::journal::Message;
@@ -52,6 +53,9 @@ where
     }
 }
 
+/// How long a consumer is given messages before it is told of those that it has taken.
+const SLICE: Duration = Duration::from_millis(50);
+
 /// An embedder's consumers, by their names.
 #[derive(Clone, Default)]
 pub struct Handlers(HashMap<String, Arc<dyn Consumer>>);
@@ -92,8 +96,10 @@ pub(super) struct HandlerSink {
 impl Sink for HandlerSink {
     fn deliver(&mut self, messages: &[&Message], outcomes: &mut Vec<Outcome>) -> Result<(), Down> {
         let mut refused: Vec<&str> = Vec::new();
+        let begun = Instant::now();
         for message in messages {
-            if refused.contains(&message.topic.as_str()) {
+            let late = !outcomes.is_empty() && begun.elapsed() > SLICE;
+            if late || refused.contains(&message.topic.as_str()) {
                 outcomes.push(Outcome::Untried);
                 continue;
             }
@@ -116,20 +122,8 @@ impl Sink for HandlerSink {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::message;
     use super::*;
-
-    fn message(id: u64, topic: &str, body: &str) -> Message {
-        Message {
-            id,
-            time_ms: 1,
-            topic: topic.to_owned(),
-            principal: "p".to_owned(),
-            key: None,
-            trace: None,
-            session: None,
-            body: body.into(),
-        }
-    }
 
     fn sink(consumer: impl Consumer) -> HandlerSink {
         let mut handlers = Handlers::default();
@@ -173,6 +167,18 @@ mod tests {
         let mut outcomes = Vec::new();
         let down = sink.deliver(&messages.iter().collect::<Vec<_>>(), &mut outcomes);
         assert_eq!((down, outcomes), (Err(Down("no database".to_owned())), vec![Outcome::Delivered]));
+    }
+
+    #[test]
+    fn a_slow_consumer_does_not_hold_back_what_became_of_the_messages_that_it_took() {
+        let mut sink = sink(|_: &Message| {
+            std::thread::sleep(SLICE);
+            Ok(())
+        });
+        let messages = [message(1, "a", ""), message(2, "a", ""), message(3, "a", "")];
+        let mut outcomes = Vec::new();
+        sink.deliver(&messages.iter().collect::<Vec<_>>(), &mut outcomes).unwrap();
+        assert_eq!((&outcomes[0], &outcomes[2], outcomes.len()), (&Outcome::Delivered, &Outcome::Untried, 3));
     }
 
     #[test]

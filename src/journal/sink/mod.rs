@@ -4,14 +4,24 @@
 //! |---|---|
 //! | `feed` | the journal, as delivery sees it |
 //! | `delivery` | all routes' threads |
+//! | `runner` | one route's delivery: batches, outcomes, backoff, progress |
+//! | `lanes` | PURE: the window of messages in memory; in order per topic |
+//! | `dead` | what is refused for good, kept with the reason |
+//! | `told` | what a route tells of itself |
 //! | `handler` | an embedder's consumer |
 //! | `redis` | Redis Streams |
 
+mod dead;
 mod delivery;
 mod feed;
 mod handler;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod lanes;
+mod runner;
+#[cfg(test)]
+mod testing;
+mod told;
 
 use std::any::Any;
 
@@ -57,7 +67,7 @@ pub enum Outcome {
     Delivered,
     /// This message is not taken, and why; others may be.
     Refused(String),
-    /// It was left alone, because of one before it.
+    /// It was left alone, because of one before it or for want of time; it is given again.
     Untried,
 }
 
