@@ -15,9 +15,9 @@ mod dead;
 mod delivery;
 mod feed;
 mod handler;
+mod lanes;
 #[cfg(feature = "redis")]
 pub mod redis;
-mod lanes;
 mod runner;
 #[cfg(test)]
 mod testing;
