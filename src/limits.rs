@@ -157,6 +157,9 @@ pub const STORE_SWEEP_MS: u64 = 1_000;
 /// Sessions that are forgotten in one sweep.
 pub const STORE_SWEEP_BUDGET: usize = 1_024;
 
+/// How long the end of a drain waits for the session store where the drain's own time is over. Milliseconds.
+pub const STORE_GRACE_MS: u64 = 1_000;
+
 /// Sessions that a session store is asked for together: what it answers is held in memory.
 pub const MAX_STORE_CLAIMS: usize = 512;
 

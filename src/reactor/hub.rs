@@ -11,12 +11,13 @@ use super::access::{Access, Finished};
 use super::expiry::Expiries;
 use super::mailbox::{Letter, Mailbox};
 use super::pending::PendingTable;
+use super::stored::Stored;
 use super::token::ConnToken;
 use crate::auth::Refused;
 use crate::conn::{Millis, Refusal, Welcome};
 use crate::journal::Inlet;
 use crate::proto::{Command, ErrorCode, SessionId, Trace};
-use crate::session::{Caller, Claim, IdKey, Owner, Principal, Secrets, SessionKey, Sessions};
+use crate::session::{Caller, Claim, IdKey, Owner, Principal, Secrets, SessionKey, SessionLimits, Sessions};
 use crate::stats::WorkerStats;
 
 /// A connection's way to its session: four bytes.
@@ -119,6 +120,8 @@ pub struct Hub {
     pub refused: Option<Refused>,
     /// When tokens expire.
     pub expiries: Expiries,
+    /// The store that the sessions which live here are kept in, unless that is this memory.
+    pub stored: Option<Box<Stored>>,
     /// The way into the journal, where there is one.
     pub journal: Option<Inlet>,
     ids: IdKey,
@@ -154,6 +157,7 @@ impl Hub {
             hop_timeout_ms: 0,
             refused: None,
             expiries,
+            stored: None,
             journal: None,
             ids,
             secrets: Secrets::new(|bytes| getrandom::fill(bytes).is_ok()),
@@ -221,6 +225,13 @@ impl Hub {
         Ok((SessionRef::here(key), welcome))
     }
 
+    /// The worker ends: all sessions that live here.
+    pub(super) fn take_sessions(&mut self) -> Sessions {
+        let none =
+            Sessions::new(self.worker, self.ids.clone(), SessionLimits { sessions: 0, ..self.sessions.limits() });
+        std::mem::replace(&mut self.sessions, none)
+    }
+
     /// Resumes a session that lives here, for a connection that may be anywhere. The connection
     /// that had it is told.
     pub fn claim(&mut self, id: &SessionId, principal: &str, owner: Owner) -> Option<SessionKey> {
@@ -254,8 +265,7 @@ impl Hub {
 
     /// The worker on which a session with this id would live, if there is such a worker.
     pub(super) fn home(&self, id: &SessionId) -> Option<u16> {
-        let worker = self.ids.decode(id).0.worker;
-        (usize::from(worker) < self.mailboxes.len()).then_some(worker)
+        self.ids.home(id, self.mailboxes.len())
     }
 
     pub(super) fn post_surely(&mut self, id: &SessionId, letter: impl FnOnce(SessionId) -> Letter) {

@@ -8,6 +8,7 @@ use super::hub::SessionPlace;
 use super::mailbox::{Answer, Letter};
 use super::pending::{Pending, Wait};
 use super::serve::{run_state_op, session_is_gone};
+use super::stored::Asker;
 use super::tick::Reactor;
 use super::token::ConnToken;
 use super::turn::find;
@@ -46,6 +47,7 @@ impl Reactor {
                     continue;
                 }
                 Wait::State => Failure::new(ErrorCode::Unavailable, "the session's worker did not answer in time"),
+                Wait::Stored => Failure::new(ErrorCode::Unavailable, "the session store did not answer in time"),
                 Wait::Handler | Wait::StateByDeadline | Wait::Journal | Wait::Kept => {
                     Failure::of(ErrorCode::DeadlineExceeded)
                 }
@@ -169,7 +171,9 @@ impl Reactor {
         };
         let remote = &self.hub.remotes[key];
         let verdict = if granted {
-            Ok(Welcome { session: remote.id, resumed: true })
+            let session = remote.id;
+            self.hub.bring_home(&mut slot.session);
+            Ok(Welcome { session, resumed: true })
         } else {
             let principal = remote.principal.clone();
             self.hub.forget(&mut slot.session);
@@ -216,13 +220,16 @@ impl Reactor {
     fn handle_letter(&mut self, letter: Letter) {
         match letter {
             Letter::Claim { id, principal, from, pending } => {
-                let granted = self.hub.claim(&id, &principal, from).is_some();
-                self.hub.mailboxes[usize::from(from.worker)].deliver(pending, Outcome::Claimed(granted));
+                if let Some(granted) = self.hub.claim_for(&id, &principal, from, pending) {
+                    self.hub.mailboxes[usize::from(from.worker)].deliver(pending, Outcome::Claimed(granted));
+                }
             }
             Letter::Evict { token } => self.hub.evicted.push(ConnToken::from_u64(token)),
             Letter::Release { id, owner } => {
                 if let Some(key) = self.hub.sessions.find(&id) {
                     self.hub.sessions.release(key, owner, self.hub.now_s);
+                } else if let Some(stored) = &mut self.hub.stored {
+                    stored.give_up(&id, owner);
                 }
             }
             Letter::End { id, owner } => {
@@ -233,6 +240,9 @@ impl Reactor {
             Letter::State { id, from, pending, op } => {
                 let outcome = match self.hub.sessions.find(&id) {
                     None => Outcome::Error(session_is_gone()),
+                    Some(key) if self.hub.stored.is_some() => {
+                        return self.hub.state_for(key, op, Asker { worker: from, pending });
+                    }
                     Some(key) => match run_state_op(&mut self.hub.sessions, key, &op.as_slices()) {
                         Ok(value) => Outcome::Reply { payload: value.to_vec(), fallback: None },
                         Err(failure) => Outcome::Error(failure),

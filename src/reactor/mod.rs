@@ -7,6 +7,7 @@
 //! | `gate`, `listener`, `options` | accepting, and not accepting |
 //! | `serve`, `hub` | what requests meet: services, sessions, other workers |
 //! | `mail`, `mailbox` | what comes from other threads |
+//! | `stored` | what a session store is told, and who waits for it |
 //! | `pending` | requests in flight |
 //! | `deadlines` | all timers of the worker |
 //! | `held`, `expiry` | failed logins, and tokens that expire |
@@ -44,6 +45,7 @@ mod outq;
 mod pending;
 mod serve;
 mod steps;
+mod stored;
 mod submit;
 mod tick;
 mod token;
@@ -63,5 +65,6 @@ pub(crate) use live::{Live, LiveCell};
 pub(crate) use mailbox::{Inbox, Letter, Mailbox, mailbox};
 pub(crate) use options::shortfalls;
 pub(crate) use serve::Services;
+pub(crate) use stored::Leftover;
 pub(crate) use tick::{Parts, Reactor};
 pub(crate) use token::{MAX_LISTENERS, WAKER};

@@ -37,9 +37,11 @@ pub enum Wait {
     Handler,
     /// A session's home, for an operation on its state; not past the deadline that is ours.
     State,
-    /// The same, but the deadline is the client's own.
+    /// The session store, for an operation on a session's state; not past the deadline that is ours.
+    Stored,
+    /// One of the two, but the deadline is the client's own.
     StateByDeadline,
-    /// A session's home, to resume it.
+    /// A session's home, or the session store, to resume it.
     Claim,
     /// The journal.
     Journal,

@@ -8,7 +8,7 @@ use super::about::About;
 use super::clock::Clock;
 use super::hub::{HandlerFailed, Hub, SessionPlace, SessionRef, caller};
 use super::mailbox::{Letter, Mailbox, StateOp};
-use super::pending::{PendingTable, Wait};
+use super::pending::{PendingKey, PendingTable, Wait};
 use super::token::ConnToken;
 use crate::auth::failures::Failures;
 use crate::auth::{Authenticator, Identity};
@@ -74,14 +74,11 @@ impl Host for Turn<'_> {
                 *self.session = SessionRef::here(key);
                 return AuthVerdict::Welcome(Welcome { session: id, resumed: true });
             }
-        }
-        match self.hub.open_session(&principal, self.token) {
-            Err(refusal) => AuthVerdict::Refused(refusal),
-            Ok((session, welcome)) => {
-                *self.session = session;
-                AuthVerdict::Welcome(welcome)
+            if self.hub.may_be_stored(&id) {
+                return self.claim_stored(id, principal);
             }
         }
+        self.open_session(&principal)
     }
 
     fn dispatch(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
@@ -139,18 +136,37 @@ impl Turn<'_> {
         }
     }
 
+    pub(super) fn open_session(&mut self, principal: &str) -> AuthVerdict {
+        match self.hub.open_session(principal, self.token) {
+            Err(refusal) => AuthVerdict::Refused(refusal),
+            Ok((session, welcome)) => {
+                *self.session = session;
+                AuthVerdict::Welcome(welcome)
+            }
+        }
+    }
+
     fn claim_elsewhere(&mut self, home: u16, id: SessionId, principal: Principal) -> AuthVerdict {
-        // The slot is taken now, and becomes the connection's session if the claim is granted.
-        let to = ReplyTo { seq: 0, cmd: Command::AUTH, version: Version::Plain };
-        let deadline = Some(self.hub.now.plus(self.hub.hop_timeout_ms));
-        let Some(pending) = self.hub.pending.insert(self.token, to, Wait::Claim, deadline, None, None) else {
-            self.hub.stats.overloaded.add(1);
+        let Some(pending) = self.put_claim_in_flight(id, &principal) else {
             return AuthVerdict::Refused(Refusal { code: ErrorCode::Overloaded, retry_after_ms: 100 });
         };
-        *self.session = self.hub.adopt(id, &principal);
         let from = self.hub.owner(self.token);
         self.hub.post_to_surely(home, Letter::Claim { id, principal, from, pending });
         AuthVerdict::Later
+    }
+
+    /// Has AUTH wait for a session. The slot is taken now, and becomes the connection's session if the claim
+    /// is granted.
+    pub(super) fn put_claim_in_flight(&mut self, id: SessionId, principal: &str) -> Option<PendingKey> {
+        let to = ReplyTo { seq: 0, cmd: Command::AUTH, version: Version::Plain };
+        let wait_ms = self.hub.hop_timeout_ms.saturating_add(self.hub.store_timeout_ms()).min(MAX_TIMER_MS);
+        let deadline = Some(self.hub.now.plus(wait_ms));
+        let pending = self.hub.pending.insert(self.token, to, Wait::Claim, deadline, None, None);
+        match pending {
+            Some(_) => *self.session = self.hub.adopt(id, principal),
+            None => self.hub.stats.overloaded.add(1),
+        }
+        pending
     }
 
     fn session_state(&mut self, request: &Frame<'_>, out: &mut Vec<u8>) -> Dispatched {
@@ -161,6 +177,7 @@ impl Turn<'_> {
         };
         match self.session.place() {
             SessionPlace::Nowhere => to.encode_failure(out, &session_is_gone()),
+            SessionPlace::Here(key) if self.hub.stored.is_some() => self.stored_state(key, to, op, request, out),
             SessionPlace::Here(key) => match run_state_op(&mut self.hub.sessions, key, &op) {
                 Ok(value) => to.encode_reply(out, value, None),
                 Err(failure) => to.encode_failure(out, &failure),
@@ -178,9 +195,15 @@ impl Turn<'_> {
         out: &mut Vec<u8>,
     ) -> Dispatched {
         let hub = &mut *self.hub;
-        let (wait, wait_ms) = match request.extensions.deadline_ms() {
-            Some(ms) if ms <= hub.hop_timeout_ms => (Wait::StateByDeadline, ms),
+        let (wait, wait_ms) = match op {
+            StateSlices::Put(..) | StateSlices::Delete(_) if hub.stored.is_some() => {
+                (Wait::Stored, hub.store_timeout_ms())
+            }
             _ => (Wait::State, hub.hop_timeout_ms),
+        };
+        let (wait, wait_ms) = match request.extensions.deadline_ms() {
+            Some(ms) if ms <= wait_ms => (Wait::StateByDeadline, ms),
+            _ => (wait, wait_ms),
         };
         let id = hub.remotes[key].id;
         let Some(home) = hub.home(&id) else { return to.encode_failure(out, &session_is_gone()) };
@@ -313,7 +336,8 @@ pub enum StateSlices<'a> {
 }
 
 impl StateSlices<'_> {
-    fn to_owned(self) -> StateOp {
+    /// With bytes of its own.
+    pub fn to_owned(self) -> StateOp {
         match self {
             StateSlices::Get(key) => StateOp::Get(key.into()),
             StateSlices::Put(key, value) => StateOp::Put(key.into(), value.into()),
@@ -357,7 +381,7 @@ pub(super) fn session_is_gone() -> Failure {
     Failure::new(ErrorCode::Unavailable, "the session of this connection has ended")
 }
 
-fn state_is_full(full: StateFull, sessions: &Sessions) -> Failure {
+pub(super) fn state_is_full(full: StateFull, sessions: &Sessions) -> Failure {
     let limits = sessions.limits().state;
     let text = match full {
         StateFull::Entries => format!("a session holds at most {} keys: delete one first", limits.entries),

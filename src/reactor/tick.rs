@@ -251,6 +251,7 @@ impl Reactor {
         self.steps.lap(Step::Other);
         self.mail_left = (notified || self.mail_left) && self.read_mail(self.pace.mail_batch);
         self.steps.lap(Step::Handle);
+        self.turn_stored();
         self.hand_over();
         self.go_on_listing();
         self.hub.empty_outbox();
@@ -346,7 +347,7 @@ impl Reactor {
         let until = |at: Millis| Duration::from_millis(u64::from(at.since(now)));
         let sessions = self.hub.sessions.next_end().map(|s| Duration::from_secs(u64::from(s)).saturating_sub(elapsed));
         let outbox = (!self.hub.outbox.is_empty()).then_some(Duration::from_millis(1));
-        let logins = [self.held.next(), self.hub.expiries.next()];
+        let logins = [self.held.next(), self.hub.expiries.next(), self.hub.next_stored(now)];
         let timers = [self.deadlines.next(), self.hub.pending.next_deadline(), self.gate.paused_until()];
         let outside = wake_at.map(|at| at.saturating_duration_since(self.started + elapsed));
         if outside == Some(Duration::ZERO) {

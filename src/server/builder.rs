@@ -11,6 +11,7 @@ use crate::journal::sink::{Consumer, Handlers};
 use crate::proto::Command;
 use crate::reactor::{Clock, WallClock};
 use crate::service::{Handler, Place, Request, Responder, RouteError, Router};
+use crate::session::store::MakeStore;
 
 /// Why a server did not start.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub struct Builder {
     pub(super) errors: Vec<RouteError>,
     pub(super) source: Option<Source>,
     pub(super) hooks: Vec<Hook>,
+    pub(super) session_store: Option<MakeStore>,
     pub(super) consumers: Handlers,
 }
 
@@ -134,6 +136,13 @@ impl Builder {
     #[must_use]
     pub fn sink(mut self, name: &str, consumer: impl Consumer) -> Builder {
         self.consumers.add(name, Arc::new(consumer));
+        self
+    }
+
+    /// Keeps sessions in a store of one's own, in place of that of [`Config::session_store`].
+    #[must_use]
+    pub fn session_store(mut self, make: MakeStore) -> Builder {
+        self.session_store = Some(make);
         self
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::plan::{Drain, Plan};
-use crate::reactor::{CutConnection, Reactor};
+use crate::reactor::{CutConnection, Leftover, Reactor};
 use crate::stats::{self, Cause, WorkerStats};
 
 /// GOAWAYs sent between two looks at the sockets: few enough that a connection is still in the CPU's
@@ -61,6 +61,8 @@ pub(crate) struct DrainRun {
 pub(crate) struct Drained {
     pub timeline: Timeline,
     pub cuts: Vec<CutConnection>,
+    /// Its sessions, if a store is to know of them.
+    pub sessions: Option<Leftover>,
 }
 
 impl DrainRun {
@@ -96,7 +98,7 @@ impl DrainRun {
             self.advance(reactor, drain, plan);
             self.publish(reactor.stats());
             if matches!(self.phase, Phase::Idle) && drain.all_are_idle() {
-                return Some(Drained { timeline: self.timeline, cuts: reactor.take_cuts() });
+                return Some(Drained { timeline: self.timeline, cuts: reactor.take_cuts(), sessions: None });
             }
             if std::mem::discriminant(&self.phase) == before {
                 return None;
@@ -218,7 +220,7 @@ impl DrainRun {
         let cause = if drain.was_told_to_cut() { Cause::SecondSignal } else { Cause::DrainDeadline };
         let cuts = reactor.cut_all(cause);
         reactor.stats().drain.enter(stats::Phase::Persist);
-        Drained { timeline: self.timeline, cuts }
+        Drained { timeline: self.timeline, cuts, sessions: None }
     }
 }
 

@@ -29,6 +29,7 @@ mod plan;
 mod records;
 mod reload;
 mod start;
+mod stores;
 mod supervisor;
 mod systemd;
 mod watch;
@@ -98,6 +99,7 @@ pub(crate) struct Shared {
     routes: Vec<(Command, Place)>,
     live: Arc<LiveCell>,
     records: records::Views,
+    session_stores: stores::SessionStores,
     #[cfg(feature = "admin")]
     service_id: String,
     #[cfg(feature = "admin")]

@@ -18,7 +18,7 @@ impl Shared {
 
     /// Has the connection of a session told to go: GOAWAY with reason `operator`.
     pub(crate) fn disconnect(&self, id: SessionId, waker: Option<Arc<Waker>>) -> Inquiry<Option<Disconnected>> {
-        Inquiry::disconnect(&self.mailboxes, self.ids.decode(&id).0.worker, id, waker)
+        Inquiry::disconnect(&self.mailboxes, self.ids.home(&id, self.mailboxes.len()).unwrap_or(u16::MAX), id, waker)
     }
 
     /// Has it recorded that `by` disconnected a connection. The supervisor writes it: nobody waits

@@ -20,7 +20,7 @@ impl Shared {
             settings: self.settings(&config),
             journal: self.records.journal(),
             routes: self.records.routes(),
-            store: None,
+            store: self.session_stores.view(),
         }
     }
 

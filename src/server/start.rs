@@ -13,6 +13,7 @@ use super::inherited::{Inherited, Sockets};
 use super::plan::Drain;
 use super::records::{self, Records};
 use super::reload::Reloader;
+use super::stores::{self, OpenedStore, SessionStores};
 use super::supervisor::Supervisor;
 use super::systemd::Systemd;
 use super::worker::Report;
@@ -26,15 +27,17 @@ use crate::journal::sink::{Handlers, Sinks, make_all};
 use crate::limits::MAX_WORKERS;
 use crate::reactor::{Live, LiveCell, MAX_LISTENERS, Services};
 use crate::service::{CutFlag, Pool};
+use crate::session::store::MakeStore;
 
 /// Starts what `builder` describes; see [`Builder::start`].
 pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
-    let Builder { config, router, signals, listeners, clock, errors, source, hooks, consumers } = builder;
+    let Builder { config, router, signals, listeners, clock, errors, source, hooks, consumers, session_store } =
+        builder;
     if let Some(error) = errors.first() {
         return Err(StartError::Config(error.to_string()));
     }
     let checked = Checked::of(&config, listeners, &consumers)?;
-    let opened = Opened::of(&config, checked.inherited)?;
+    let opened = Opened::of(&config, checked.inherited, session_store)?;
     let addresses = opened.sockets.addresses.clone();
     let cut = CutFlag::default();
     let (auth, failures) = (Arc::clone(&checked.auth), Arc::default());
@@ -51,6 +54,10 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
     // The supervisor has ended: there is nobody left to tell.
     let on_poison = Box::new(move |why: &str| drop(failed.send(Report::JournalFailed(why.to_owned()))));
     let records = Records::start(&config, opened.journal, checked.sinks, settle, on_poison)?;
+    if opened.session_store.is_some() {
+        assembly.ids = assembly.ids.adopting();
+    }
+    let (session_stores, couriers) = SessionStores::start(opened.session_store, &assembly.mailboxes)?;
     let shared = Arc::new(Shared {
         drain: Arc::clone(&drain),
         mailboxes: assembly.mailboxes.clone(),
@@ -62,6 +69,7 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
         routes,
         live: Arc::clone(&live),
         records: records.views(),
+        session_stores: session_stores.clone(),
         #[cfg(feature = "admin")]
         service_id: config.service_id.clone(),
         #[cfg(feature = "admin")]
@@ -73,7 +81,8 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
     });
     let journal = records.journal();
     let workers = assembly.workers(&live, opened.sockets, &services, &drain, &reports, journal);
-    let workers = workers.map_err(system("set up a worker"))?;
+    let mut workers = workers.map_err(system("set up a worker"))?;
+    workers.iter_mut().zip(couriers).for_each(|(worker, courier)| worker.reactor.keep_sessions(courier));
     drop(services); // the pool ends with its last sender
     if let Some(crashed) = opened.audit.start().map_err(|e| StartError::System(e.to_string()))? {
         log::warn!("the server that started at {crashed} did not shut down: it crashed or was killed");
@@ -102,6 +111,7 @@ pub(super) fn start(builder: Builder) -> Result<Server, StartError> {
         pool: opened.pool,
         audit: opened.audit,
         records,
+        session_stores,
         reloader,
         hangups,
         // A server that signals drain is the whole of its process.
@@ -146,6 +156,7 @@ struct Opened {
     audit: AuditLog,
     /// Behind the audit log, whose lock says that nobody else has the directory.
     journal: Option<records::OpenedJournal>,
+    session_store: Option<OpenedStore>,
     sockets: Sockets,
     pool: Pool,
     #[cfg(feature = "admin")]
@@ -153,7 +164,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn of(config: &Config, inherited: Option<Sockets>) -> Result<Opened, StartError> {
+    fn of(config: &Config, inherited: Option<Sockets>, session_store: Option<MakeStore>) -> Result<Opened, StartError> {
         let audit = match &config.data_dir {
             Some(dir) => AuditLog::open(dir, &config.service_id).map_err(|e| StartError::System(e.to_string()))?,
             None => AuditLog::none(),
@@ -162,6 +173,7 @@ impl Opened {
         Ok(Opened {
             audit,
             journal,
+            session_store: stores::open(config, session_store)?,
             #[cfg(feature = "admin")]
             admin: config.admin.map(Admin::bind).transpose().map_err(|e| StartError::System(e.to_string()))?,
             sockets: inherited.map_or_else(|| bind_all(config), Ok)?,

@@ -15,6 +15,7 @@ use super::ledger::{Cut, Ledger, PhaseDurations};
 use super::plan::Drain;
 use super::records::Records;
 use super::reload::Reloader;
+use super::stores::SessionStores;
 use super::systemd::Systemd;
 use super::worker::{Report, Worker};
 use super::{Ended, Shared};
@@ -40,6 +41,7 @@ pub(super) struct Supervisor {
     pub audit: AuditLog,
     /// What has to be brought to the disk in the end.
     pub records: Records,
+    pub session_stores: SessionStores,
     pub reloader: Reloader,
     /// Stops listening for SIGHUP.
     pub hangups: Option<signal_hook::iterator::Handle>,
@@ -209,6 +211,7 @@ impl Supervisor {
         }
         let persist_from = Instant::now();
         let until = plan.as_ref().map_or(persist_from, |plan| plan.cut_at);
+        std::mem::take(&mut self.session_stores).persist(&mut self.drained, begun, until);
         let journal = std::mem::take(&mut self.records).persist(until);
         for report in self.reports.try_iter() {
             match report {

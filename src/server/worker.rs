@@ -83,8 +83,9 @@ impl Worker {
             for signal in self.reactor.take_signals() {
                 self.handle_signal(signal);
             }
-            if let Some(drained) = self.run.step(&mut self.reactor, &self.drain) {
+            if let Some(mut drained) = self.run.step(&mut self.reactor, &self.drain) {
                 self.reactor.close_access_log();
+                drained.sessions = self.reactor.take_leftover();
                 return Ok(drained);
             }
         }

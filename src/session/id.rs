@@ -37,12 +37,31 @@ const LOCATOR_LEN: usize = size_of::<SessionId>() - SECRET_LEN;
 /// there are or where, and one of another process decodes to a place where no such secret is.
 /// What makes an id unguessable is the secret alone.
 #[derive(Clone, Debug, Default)]
-pub struct IdKey(RandomState);
+pub struct IdKey {
+    hash: RandomState,
+    adopts: bool,
+}
 
 impl IdKey {
     /// A fresh key.
     pub fn new() -> IdKey {
         IdKey::default()
+    }
+
+    /// The same for a server that takes sessions in whose ids another process has made.
+    #[must_use]
+    pub fn adopting(self) -> IdKey {
+        IdKey { adopts: true, ..self }
+    }
+
+    /// Of so many workers, the one that a session with this id is to be looked for on. Where ids of other
+    /// processes are taken in each of those has one, too, and always the same.
+    pub fn home(&self, id: &SessionId, workers: usize) -> Option<u16> {
+        let worker = self.decode(id).0.worker;
+        if usize::from(worker) < workers {
+            return Some(worker);
+        }
+        (self.adopts && workers > 0).then(|| (self.hash.hash_one(id) % workers as u64) as u16)
     }
 
     /// The id of a session.
@@ -67,7 +86,7 @@ impl IdKey {
     }
 
     fn mask(&self, id: &mut SessionId, secret: &Secret) {
-        let mask = self.0.hash_one(secret).to_be_bytes();
+        let mask = self.hash.hash_one(secret).to_be_bytes();
         id[..6].iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
     }
 }
@@ -116,5 +135,25 @@ mod tests {
         assert_eq!(key.decode(&id), (locator, secret));
         assert_ne!(IdKey::new().decode(&id).0, locator);
         assert_ne!(id[..6], [0, 3, 0, 1, 0x11, 0x70], "the place is not to be read off");
+    }
+
+    #[test]
+    fn an_id_of_another_process_has_a_home_where_such_are_taken_in() {
+        let (key, adopting) = (IdKey::new(), IdKey::new().adopting());
+        let own = adopting.encode(Locator { worker: 3, slot: 7 }, &[7; SECRET_LEN]);
+        assert_eq!((adopting.home(&own, 4), adopting.clone().home(&own, 4)), (Some(3), Some(3)));
+        let mut homes = [0; 4];
+        for n in 0..1_000_u32 {
+            let mut secret = [0; SECRET_LEN];
+            secret[..4].copy_from_slice(&n.to_be_bytes());
+            let id = key.encode(Locator { worker: 0, slot: n }, &secret);
+            let home = adopting.home(&id, 4).unwrap();
+            assert_eq!(adopting.home(&id, 4), Some(home));
+            homes[usize::from(home)] += 1;
+            assert_eq!(key.home(&id, 4), Some(0));
+        }
+        assert!(homes.iter().all(|sessions| *sessions > 150), "{homes:?}");
+        let strange = (0..100).map(|n| IdKey::new().encode(Locator { worker: 0, slot: n }, &[1; SECRET_LEN]));
+        assert!(strange.filter(|id| key.home(id, 4).is_some()).count() < 10, "elsewhere they lead nowhere");
     }
 }

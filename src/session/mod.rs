@@ -1,4 +1,4 @@
-//! Sessions: the identity that survives reconnects. PURE core; this store is the worker's memory.
+//! Sessions: the identity that survives reconnects. PURE core; a worker's memory, which a [`store`] may follow.
 //!
 //! A session lives in the table of the worker that created it, from its first READY until BYE or
 //! until its time to live has run out after its last connection. Its connection may be on any
@@ -11,6 +11,7 @@
 //! ```
 
 mod id;
+mod keeping;
 mod principals;
 mod state;
 pub mod store;
@@ -21,6 +22,7 @@ use slab::Slab;
 use subtle::ConstantTimeEq;
 
 pub use id::{IdKey, Locator, SECRET_LEN, Secret, Secrets, log_name};
+pub use keeping::Ended;
 pub use principals::{Principal, PrincipalId, Principals};
 pub use state::{State, StateFull, StateLimits};
 
@@ -82,6 +84,8 @@ pub struct Sessions {
     /// stale and skipped.
     leaving: VecDeque<(u32, SessionKey)>,
     unowned: usize,
+    /// For the store that they are kept in, if there is one.
+    keeping: Option<Box<keeping::Keeping>>,
 }
 
 /// Whose request it is. The id of a session is made from its place and its secret only when it is
@@ -118,6 +122,8 @@ struct Session {
     secret: Secret,
     /// [`UNOWNED`], or the worker of its connection.
     worker: u16,
+    /// What [`keeping`] has to know.
+    flags: u8,
     /// The token of its connection, or the second at which it ends.
     token_or_end: u64,
     principal: PrincipalId,
@@ -146,17 +152,19 @@ impl Sessions {
             principals: Principals::default(),
             leaving: VecDeque::new(),
             unowned: 0,
+            keeping: None,
         }
     }
 
     /// Creates a session for a connection. `secret` must come from the operating system's generator.
     pub fn create(&mut self, principal: &str, owner: Owner, secret: Secret) -> Result<SessionKey, SessionsFull> {
-        if self.slots.len() >= self.limits.sessions && !self.evict_one() {
-            return Err(SessionsFull);
-        }
+        self.make_room()?;
         let principal = self.principals.hold(principal);
-        let session = Session { secret, worker: owner.worker, token_or_end: owner.token, principal, state: NO_STATE };
-        Ok(SessionKey(self.slots.insert(session) as u32))
+        let (worker, token_or_end) = (owner.worker, owner.token);
+        let session = Session { secret, worker, flags: 0, token_or_end, principal, state: NO_STATE };
+        let key = SessionKey(self.slots.insert(session) as u32);
+        self.note_begin(key);
+        Ok(key)
     }
 
     /// Gives the session with this id, if it is this principal's, to a connection.
@@ -175,19 +183,25 @@ impl Sessions {
         }
         session.worker = owner.worker;
         session.token_or_end = owner.token;
+        if previous.is_none() {
+            self.note_use(key);
+        }
         Claim::Granted { key, previous: previous.filter(|previous| *previous != owner) }
     }
 
     /// The session with this id, whoever has it.
     pub fn find(&self, id: &SessionId) -> Option<SessionKey> {
         let (locator, secret) = self.ids.decode(id);
-        let session = self.slots.get(locator.slot as usize)?;
-        let same = locator.worker == self.worker && bool::from(session.secret.ct_eq(&secret));
-        same.then_some(SessionKey(locator.slot))
+        let own = self.slots.get(locator.slot as usize).filter(|_| locator.worker == self.worker);
+        let own = own.filter(|session| bool::from(session.secret.ct_eq(&secret)));
+        own.map(|_| SessionKey(locator.slot)).or_else(|| self.find_adopted(id))
     }
 
     /// The session's id.
     pub fn id(&self, key: SessionKey) -> SessionId {
+        if let Some(id) = self.adopted_id(key) {
+            return id;
+        }
         let locator = Locator { worker: self.worker, slot: key.0 };
         self.ids.encode(locator, &self.slots[key.0 as usize].secret)
     }
@@ -214,6 +228,7 @@ impl Sessions {
         session.token_or_end = u64::from(end);
         self.unowned += 1;
         self.leaving.push_back((end, key));
+        self.note_use(key);
         if self.leaving.len() > 2 * self.unowned + 1024 {
             let slots = &self.slots;
             let mut seen = HashSet::new();
@@ -279,6 +294,17 @@ impl Sessions {
         result
     }
 
+    /// Sets a key of the session's state, whose limits were asked before.
+    pub fn put_surely(&mut self, key: SessionKey, name: &[u8], value: &[u8]) {
+        let Some(session) = self.slots.get_mut(key.0 as usize) else { return };
+        if session.state == NO_STATE {
+            session.state = self.states.insert(State::default()) as u32;
+        }
+        let any = StateLimits { entries: usize::MAX, bytes: usize::MAX };
+        // Nothing goes over these.
+        let _ = self.states[session.state as usize].put(name, value, any);
+    }
+
     /// Removes a key of the session's state, if it is there.
     pub fn delete(&mut self, key: SessionKey, name: &[u8]) {
         let Some(session) = self.slots.get(key.0 as usize) else { return };
@@ -312,7 +338,13 @@ impl Sessions {
     }
 
     fn remove(&mut self, key: SessionKey) {
+        self.note_end(key);
+        self.discard(key);
+    }
+
+    fn discard(&mut self, key: SessionKey) {
         let session = self.slots.remove(key.0 as usize);
+        self.note_gone(key, session.flags);
         self.principals.let_go(session.principal);
         if session.worker == UNOWNED {
             self.unowned -= 1;
@@ -320,6 +352,13 @@ impl Sessions {
         if session.state != NO_STATE {
             self.states.remove(session.state as usize);
         }
+    }
+
+    fn make_room(&mut self) -> Result<(), SessionsFull> {
+        if self.slots.len() >= self.limits.sessions && !self.evict_one() {
+            return Err(SessionsFull);
+        }
+        Ok(())
     }
 
     /// Makes room by forgetting the session nearest its end that holds no state: nothing that was

@@ -48,6 +48,16 @@ impl State {
         Ok(())
     }
 
+    /// Every key and its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.entries.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// How many keys there are.
+    pub fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Removes a key, if it is there.
     pub fn delete(&mut self, key: &[u8]) {
         if let Some(value) = self.entries.remove(key) {
@@ -63,6 +73,13 @@ impl State {
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl From<Vec<(Box<[u8]>, Box<[u8]>)>> for State {
+    fn from(pairs: Vec<(Box<[u8]>, Box<[u8]>)>) -> State {
+        let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        State { entries: pairs.into_iter().collect(), bytes }
     }
 }
 

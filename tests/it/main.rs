@@ -34,6 +34,7 @@ mod sessions;
 mod settings;
 mod shipping;
 mod sim;
+mod stored_sessions;
 #[cfg(all(feature = "redis", feature = "mysql"))]
 mod stores;
 mod submit;

@@ -18,7 +18,6 @@ mod process;
 #[cfg(feature = "redis")]
 mod redis;
 mod server;
-#[allow(dead_code)] // until the first store is there
 pub mod store_contract;
 
 use std::time::{Duration, Instant};

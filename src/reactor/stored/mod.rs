@@ -1,0 +1,563 @@
+//! The sessions of one worker that a store is to know of. PURE: what goes to the store's threads leaves with a
+//! [`Courier`], what they tell comes in by [`Stored::settle`].
+//!
+//! | what | when the store is told | who waits |
+//! |---|---|---|
+//! | a session begins | soon, some hundreds together | nobody |
+//! | SESSION_PUT, SESSION_DELETE | at the end of the tick | the request, until it is committed |
+//! | SESSION_GET | never | behind a write of the same key that is not committed |
+//! | AUTH with RESUME of a session that is not here | at the end of the tick | the AUTH |
+//! | a session ends | soon | nobody |
+//! | it is used, or no longer | soon, and again in a third of its time to live; the embedded store: never | nobody |
+
+mod claims;
+mod close;
+mod flight;
+mod turn;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+pub use claims::Waiter;
+pub(crate) use close::Leftover;
+pub use flight::Asker;
+
+use self::claims::Claims;
+use self::flight::{Flight, Out, Queued, Shape};
+use super::mailbox::StateOp;
+use super::serve::{StateSlices, session_is_gone, state_is_full};
+use crate::conn::Millis;
+use crate::limits::MAX_STORE_SAVING;
+use crate::proto::{ErrorCode, SessionId};
+use crate::service::{Failure, Outcome};
+use crate::session::store::runner::{Ask, Courier, Failed, Told};
+use crate::session::store::{StoreKey, WITH_ITS_OWNER, Wanted, Write, Written, store_key};
+use crate::session::{Ended, Owner, SessionKey, Sessions};
+
+/// The time, by all the clocks that this needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The tick's.
+    pub tick: Millis,
+    /// The slow clock of sessions.
+    pub s: u32,
+    /// The wall's, milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// How an operation on a session's state begins.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It can be answered from the copy.
+    Now,
+    /// It has to wait: [`Stored::wait`] is to be called for it, or [`Stored::refrain`].
+    Later,
+    /// It can't be done.
+    Refused(Failure),
+}
+
+/// What is to be done for others.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Requests that have their answers.
+    pub answers: Vec<(Asker, Outcome)>,
+    /// AUTHs for which the store was asked, and the session, if that is here now.
+    pub claimed: Vec<(Waiter, Option<SessionId>)>,
+    /// Connections whose sessions another gateway has taken over.
+    pub evicted: Vec<Owner>,
+}
+
+/// One worker's.
+#[derive(Debug)]
+pub struct Stored {
+    courier: Courier,
+    flights: Slab<Flight>,
+    by_session: HashMap<SessionKey, usize>,
+    /// Flights with something that waits to be sent.
+    ready: Vec<usize>,
+    ends: Ends,
+    claims: Claims,
+    /// Messages under way that nobody waits for.
+    saving: usize,
+    /// As many as there may be.
+    saving_limit: usize,
+    /// After a failure nothing is saved before this.
+    rests_until: Option<Millis>,
+    /// The server ends: what is written is when sessions end without it.
+    closing: bool,
+    roll: Roll,
+    effects: Effects,
+}
+
+/// Sessions that have ended here and may be in the store.
+#[derive(Debug, Default)]
+struct Ends {
+    waiting: VecDeque<(StoreKey, u64)>,
+    /// Those, and those whose end is under way.
+    all: HashSet<StoreKey>,
+}
+
+/// How far the sessions in use have been touched.
+#[derive(Debug, Default)]
+struct Roll {
+    /// When it last went on.
+    at: Option<Millis>,
+    next: usize,
+    slots: usize,
+}
+
+impl Stored {
+    /// With the way to the store.
+    pub fn new(courier: Courier) -> Stored {
+        Stored {
+            courier,
+            flights: Slab::new(),
+            by_session: HashMap::new(),
+            ready: Vec::new(),
+            ends: Ends::default(),
+            claims: Claims::default(),
+            saving: 0,
+            saving_limit: MAX_STORE_SAVING,
+            rests_until: None,
+            closing: false,
+            roll: Roll::default(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// How long an operation may take. Milliseconds.
+    pub fn timeout_ms(&self) -> u32 {
+        self.courier.options().timeout.as_millis().min(u128::from(crate::limits::MAX_TIMER_MS)) as u32
+    }
+
+    /// Whether an operation can be done now, has to wait, or can't be done.
+    pub fn begin(&mut self, sessions: &Sessions, key: SessionKey, op: &StateSlices<'_>) -> Begun {
+        let flight = self.by_session.get(&key).and_then(|flight| self.flights.get(*flight));
+        if let StateSlices::Get(name) = op
+            && !flight.is_some_and(|flight| flight.writes(name))
+        {
+            return Begun::Now;
+        }
+        let (copy, limits) = (sessions.state(key), sessions.limits().state);
+        let fits = match flight {
+            Some(flight) if flight.unsure.len() > limits.entries => return Begun::Refused(is_down()),
+            Some(flight) => flight.check(copy, op, limits),
+            None => Flight::new([0; 16], 0, None).check(copy, op, limits),
+        };
+        match fits {
+            Err(full) => Begun::Refused(state_is_full(full, sessions)),
+            Ok(()) if !self.courier.enter() => {
+                let text = "too many operations wait for the session store";
+                Begun::Refused(Failure { retry_after_ms: 1_000, ..Failure::new(ErrorCode::Unavailable, text) })
+            }
+            Ok(()) => Begun::Later,
+        }
+    }
+
+    /// An operation that has to wait, waits.
+    pub fn wait(&mut self, sessions: &Sessions, key: SessionKey, op: StateOp, asker: Asker) {
+        let flight = self.flight_of(sessions, key);
+        self.flights[flight].push(sessions.state(key), op, asker);
+        self.ready.push(flight);
+    }
+
+    /// An operation that was to wait does not.
+    pub fn refrain(&mut self) {
+        self.courier.leave(1);
+    }
+
+    /// Asks the store for a session that is not here. `false`: it is not to be had.
+    pub fn ask(&mut self, id: &SessionId, waiter: Waiter) -> bool {
+        let key = store_key(id);
+        if self.ends.all.contains(&key) || (!self.claims.has(id) && !self.courier.enter()) {
+            return false;
+        }
+        let principal = (*waiter.principal).into();
+        if self.claims.join(*id, waiter) {
+            let until = Instant::now() + self.courier.options().timeout;
+            self.courier.put(&key, Ask::Claim { id: *id, wanted: Wanted { key, principal }, until });
+        }
+        true
+    }
+
+    /// A connection does not wait for a session any more.
+    pub fn give_up(&mut self, id: &SessionId, owner: Owner) {
+        self.claims.give_up(id, owner);
+    }
+
+    /// Takes in what the threads have told.
+    pub fn settle(&mut self, sessions: &mut Sessions, told: Told, now: &Now) {
+        match told {
+            Told::Claimed { id, result } => self.settle_claim(sessions, id, result, now),
+            Told::Written { flight, result } => {
+                let index = flight as usize;
+                let Some(out) = self.flights.get_mut(index).and_then(|flight| flight.out.take()) else { return };
+                self.saving -= usize::from(out.saving);
+                match result {
+                    _ if out.shape == Shape::End => self.settle_end(index, result, now),
+                    Err(failed) => self.settle_failed(sessions, index, out, failed, now),
+                    Ok(written) if written.contains(&Written::Lost) => self.settle_lost(sessions, index),
+                    Ok(written) if written.contains(&Written::Gone) => self.settle_gone(sessions, index, out, now),
+                    Ok(_) => self.settle_done(sessions, index, out, now),
+                }
+            }
+        }
+    }
+
+    /// Lets those go who have waited for a session long enough.
+    pub fn expire(&mut self, now: &Now) {
+        for waiter in self.claims.expired(now.tick) {
+            self.effects.claimed.push((waiter, None));
+        }
+    }
+
+    /// What is to be done for others, since the last call.
+    pub fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Takes what the threads have told. Waits for it until then, if that is told.
+    pub fn take_told(&self, until: Option<Instant>) -> Option<Vec<Told>> {
+        self.courier.take_told(until)
+    }
+
+    /// The end of a tick: sends what there is to be sent.
+    pub fn flush(&mut self, sessions: &mut Sessions, now: &Now) {
+        for ended in sessions.take_ended() {
+            self.session_ended(ended);
+        }
+        for flight in std::mem::take(&mut self.ready) {
+            self.depart(sessions, flight, false, now);
+        }
+        self.roll(sessions, now);
+        if self.rests_until.is_none_or(|until| now.tick.reached(until)) {
+            self.rests_until = None;
+            while self.saving < self.saving_limit
+                && let Some((key, fence)) = self.ends.waiting.pop_front()
+            {
+                let flight = self.flights.insert(Flight::new(key, fence, None));
+                let writes = self.flights[flight].end();
+                self.send(flight, writes, true);
+            }
+            while self.saving < self.saving_limit
+                && let Some(key) = sessions.next_changed()
+            {
+                let flight = self.flight_of(sessions, key);
+                self.flights[flight].again |= self.flights[flight].out.is_some();
+                self.depart(sessions, flight, true, now);
+            }
+        }
+        self.courier.send();
+        if let Some(counters) = self.courier.counters() {
+            counters.unsaved.set(sessions.unsaved() as u64);
+        }
+    }
+
+    /// When [`Stored::expire`] or [`Stored::flush`] has something to do.
+    pub fn next(&self, sessions: &Sessions, now: Millis) -> Option<Millis> {
+        let waits = sessions.has_changed() || !self.ends.waiting.is_empty();
+        let save = (waits && self.saving < self.saving_limit).then(|| self.rests_until.unwrap_or(now));
+        let ready = (!self.ready.is_empty() || sessions.has_ended()).then_some(now);
+        let roll = self.roll.at.map(|at| at.plus(roll_step_ms(sessions)));
+        [save, ready, roll, self.claims.next_due()].into_iter().flatten().reduce(Millis::min)
+    }
+
+    /// Whether nothing waits for the store any more, and nothing is to be told it.
+    pub fn is_idle(&self, sessions: &Sessions) -> bool {
+        let told = !sessions.has_changed() && !sessions.has_ended() && self.ends.all.is_empty();
+        told && self.ready.is_empty() && self.flights.iter().all(|(_, flight)| flight.out.is_none())
+    }
+
+    fn flight_of(&mut self, sessions: &Sessions, key: SessionKey) -> usize {
+        *self.by_session.entry(key).or_insert_with(|| {
+            let (store, fence) = (store_key(&sessions.id(key)), sessions.fence(key));
+            self.flights.insert(Flight::new(store, fence, Some(key)))
+        })
+    }
+
+    /// Sends a flight's next message, if it has something to say and none is under way.
+    fn depart(&mut self, sessions: &mut Sessions, index: usize, saving: bool, now: &Now) {
+        let Some(flight) = self.flights.get_mut(index) else { return };
+        let (None, Some(key)) = (flight.out, flight.session) else { return };
+        let touch = sessions.take_touch(key);
+        let ends_ms = match sessions.end_s(key) {
+            _ if !self.courier.options().touches && !self.closing => WITH_ITS_OWNER,
+            None => now.wall_ms.saturating_add(u64::from(sessions.limits().ttl_s) * 1_000),
+            Some(end_s) => now.wall_ms.saturating_add(u64::from(end_s.saturating_sub(now.s)) * 1_000),
+        };
+        let writes = if sessions.is_saved(key) {
+            flight.each(sessions.state(key), touch.then_some(ends_ms), saving)
+        } else {
+            flight.whole(sessions.state(key), sessions.principal(key), ends_ms, saving)
+        };
+        if writes.is_empty() {
+            return self.land(sessions, index, now);
+        }
+        self.send(index, writes, saving);
+    }
+
+    fn send(&mut self, index: usize, writes: Vec<Write>, saving: bool) {
+        self.saving += usize::from(saving);
+        let key = self.flights[index].key;
+        self.courier.put(&key, Ask::Write { flight: index as u32, writes });
+    }
+
+    /// Nothing is under way for it: on with what waits, or it is over.
+    fn land(&mut self, sessions: &mut Sessions, index: usize, now: &Now) {
+        let Some(flight) = self.flights.get_mut(index) else { return };
+        let Some(key) = flight.session else {
+            let (key, fence) = (flight.key, flight.fence);
+            self.flights.remove(index);
+            self.ends.waiting.push_back((key, fence));
+            return;
+        };
+        if std::mem::take(&mut flight.again) || !flight.unsure.is_empty() {
+            sessions.note_change(key);
+        }
+        if !flight.queue.is_empty() {
+            self.depart(sessions, index, false, now);
+        } else if flight.unsure.is_empty() {
+            self.flights.remove(index);
+            self.by_session.remove(&key);
+        }
+    }
+
+    fn settle_done(&mut self, sessions: &mut Sessions, index: usize, out: Out, now: &Now) {
+        let flight = &mut self.flights[index];
+        if let Some(key) = flight.session {
+            sessions.set_saved(key, true);
+        }
+        if out.shape == Shape::Open || out.repairs > 0 {
+            // A failure during this message would have been this message's.
+            flight.unsure.clear();
+        }
+        for _ in 0..out.covers {
+            let Some(queued) = flight.queue.pop_front() else { break };
+            let outcome = match (queued.op, flight.session) {
+                (StateOp::Put(name, value), Some(key)) => {
+                    sessions.put_surely(key, &name, &value);
+                    reply(Vec::new())
+                }
+                (StateOp::Delete(name), Some(key)) => {
+                    sessions.delete(key, &name);
+                    reply(Vec::new())
+                }
+                (StateOp::Get(name), Some(key)) => got(sessions, key, &name),
+                (StateOp::Get(_), None) => Outcome::Error(session_is_gone()),
+                (_, None) => reply(Vec::new()),
+            };
+            self.courier.leave(1);
+            self.effects.answers.push((queued.asker, outcome));
+        }
+        self.plan_again(sessions, index);
+        self.land(sessions, index, now);
+    }
+
+    fn settle_failed(&mut self, sessions: &mut Sessions, index: usize, out: Out, failed: Failed, now: &Now) {
+        self.rest(now);
+        let flight = &mut self.flights[index];
+        for _ in 0..out.covers {
+            let Some(queued) = flight.queue.pop_front() else { break };
+            let outcome = match (queued.op, flight.session) {
+                (StateOp::Get(name), Some(key)) => got(sessions, key, &name),
+                (StateOp::Put(name, _) | StateOp::Delete(name), _) => {
+                    if failed.tried && out.shape == Shape::Each {
+                        flight.unsure.insert(name);
+                    }
+                    Outcome::Error(is_down())
+                }
+                (StateOp::Get(_), None) => Outcome::Error(session_is_gone()),
+            };
+            self.courier.leave(1);
+            self.effects.answers.push((queued.asker, outcome));
+        }
+        if let Some(key) = flight.session {
+            if out.shape == Shape::Open {
+                if failed.tried {
+                    sessions.set_tried(key);
+                }
+                sessions.note_change(key);
+            }
+            if out.touch {
+                sessions.note_touch(key);
+            }
+        }
+        self.plan_again(sessions, index);
+        self.land(sessions, index, now);
+    }
+
+    /// The store has lost it: it gets the whole session.
+    fn settle_gone(&mut self, sessions: &mut Sessions, index: usize, out: Out, now: &Now) {
+        match self.flights[index].session {
+            Some(key) => {
+                sessions.set_saved(key, false);
+                self.depart(sessions, index, out.saving, now);
+            }
+            None => {
+                self.answer_all(index, session_is_gone());
+                self.land(sessions, index, now);
+            }
+        }
+    }
+
+    /// Another gateway has it.
+    fn settle_lost(&mut self, sessions: &mut Sessions, index: usize) {
+        self.answer_all(index, Failure::new(ErrorCode::Unavailable, "another gateway has taken over this session"));
+        let flight = self.flights.remove(index);
+        self.ends.all.remove(&flight.key);
+        if let Some(key) = flight.session {
+            self.by_session.remove(&key);
+            self.effects.evicted.extend(sessions.lose(key));
+        }
+        if let Some(counters) = self.courier.counters() {
+            counters.lost.add(1);
+        }
+    }
+
+    fn settle_end(&mut self, index: usize, result: Result<Vec<Written>, Failed>, now: &Now) {
+        let flight = self.flights.remove(index);
+        if result.is_ok() {
+            self.ends.all.remove(&flight.key);
+        } else {
+            self.rest(now);
+            self.ends.waiting.push_back((flight.key, flight.fence));
+        }
+    }
+
+    fn settle_claim(
+        &mut self,
+        sessions: &mut Sessions,
+        id: SessionId,
+        result: Result<Option<crate::session::store::Stored>, Failed>,
+        now: &Now,
+    ) {
+        self.courier.leave(1);
+        let Some((principal, waiters)) = self.claims.take(&id) else { return };
+        match result {
+            Ok(Some(stored)) => {
+                // Also for nobody, if nobody waits any more: it is ours now, and ends by its time.
+                let here = sessions.adopt(&id, &principal, stored.fence, stored.state, now.s).ok().map(|_| id);
+                self.effects.claimed.extend(waiters.into_iter().map(|waiter| (waiter, here)));
+            }
+            Ok(None) => {
+                for waiter in waiters {
+                    // It was asked for somebody else.
+                    if waiter.principal == principal || !self.ask(&id, waiter.clone()) {
+                        self.effects.claimed.push((waiter, None));
+                    }
+                }
+            }
+            Err(_) => self.effects.claimed.extend(waiters.into_iter().map(|waiter| (waiter, None))),
+        }
+    }
+
+    fn session_ended(&mut self, ended: Ended) {
+        let Some(index) = self.by_session.remove(&ended.key) else {
+            if ended.stored {
+                self.ended(store_key(&ended.id), ended.fence);
+            }
+            return;
+        };
+        let flight = &mut self.flights[index];
+        (flight.session, flight.fence) = (None, ended.fence);
+        let covers = flight.out.map_or(0, |out| out.covers);
+        let unsent = flight.queue.split_off(covers.min(flight.queue.len()));
+        let (key, under_way) = (flight.key, flight.out.is_some());
+        self.courier.leave(unsent.len());
+        let answers = unsent.into_iter().map(|queued| (queued.asker, Outcome::Error(session_is_gone())));
+        self.effects.answers.extend(answers);
+        if under_way {
+            self.ends.all.insert(key); // the rest when it lands
+        } else {
+            self.flights.remove(index);
+            if ended.stored {
+                self.ended(key, ended.fence);
+            }
+        }
+    }
+
+    /// A session's end is to be told the store. When too many wait, the oldest is left to the time that the
+    /// store gives it.
+    fn ended(&mut self, key: StoreKey, fence: u64) {
+        if self.ends.waiting.len() >= self.courier.options().queue
+            && let Some((oldest, _)) = self.ends.waiting.pop_front()
+        {
+            self.ends.all.remove(&oldest);
+        }
+        self.ends.all.insert(key);
+        self.ends.waiting.push_back((key, fence));
+    }
+
+    fn answer_all(&mut self, index: usize, failure: Failure) {
+        let queue = std::mem::take(&mut self.flights[index].queue);
+        self.courier.leave(queue.len());
+        let answers = queue.into_iter().map(|queued| (queued.asker, Outcome::Error(failure.clone())));
+        self.effects.answers.extend(answers);
+    }
+
+    fn plan_again(&mut self, sessions: &Sessions, index: usize) {
+        let flight = &mut self.flights[index];
+        let copy = flight.session.and_then(|key| sessions.state(key));
+        let refused = flight.plan_again(copy, sessions.limits().state);
+        self.courier.leave(refused.len());
+        let answers = refused.into_iter().map(|(asker, full)| (asker, Outcome::Error(state_is_full(full, sessions))));
+        self.effects.answers.extend(answers);
+        // What they waited for is done, or will not be.
+        while let (Some(Queued { op: StateOp::Get(name), asker }), Some(key)) = (flight.queue.front(), flight.session) {
+            self.effects.answers.push((*asker, got(sessions, key, name)));
+            self.courier.leave(1);
+            flight.queue.pop_front();
+        }
+    }
+
+    fn rest(&mut self, now: &Now) {
+        let retry = self.courier.options().retry.max(Duration::from_millis(1));
+        let retry_ms = retry.as_millis().min(u128::from(crate::limits::MAX_TIMER_MS)) as u32;
+        self.rests_until = Some(now.tick.plus(retry_ms));
+    }
+
+    /// Sessions in use are touched in a third of their time to live, some of them in each step: so their time
+    /// does not run out, and whoever has lost one learns it.
+    fn roll(&mut self, sessions: &mut Sessions, now: &Now) {
+        if !self.courier.options().touches || self.closing {
+            return;
+        }
+        let passed = self.roll.at.map_or(0, |at| now.tick.since(at));
+        if self.roll.at.is_some() && passed < roll_step_ms(sessions) {
+            return;
+        }
+        self.roll.at = Some(now.tick);
+        let third_ms = u64::from(sessions.limits().ttl_s) * 1_000 / 3;
+        let share = (self.roll.slots as u64 * u64::from(passed)).div_ceil(third_ms.max(1));
+        let end = (self.roll.next + share as usize).min(self.roll.slots);
+        self.roll.slots = sessions.note_connected(self.roll.next..end);
+        self.roll.next = if end >= self.roll.slots { 0 } else { end };
+    }
+}
+
+/// How often sessions in use are looked at. Milliseconds.
+fn roll_step_ms(sessions: &Sessions) -> u32 {
+    (sessions.limits().ttl_s.saturating_mul(1_000) / 12).clamp(1, 1_000)
+}
+
+fn got(sessions: &Sessions, key: SessionKey, name: &[u8]) -> Outcome {
+    match sessions.get(key, name) {
+        Some(value) => reply(value.to_vec()),
+        None => Outcome::Error(Failure::of(ErrorCode::NotFound)),
+    }
+}
+
+fn reply(payload: Vec<u8>) -> Outcome {
+    Outcome::Reply { payload, fallback: None }
+}
+
+fn is_down() -> Failure {
+    let text = "the session store does not answer: it is not known to hold this";
+    Failure { retry_after_ms: 1_000, ..Failure::new(ErrorCode::Unavailable, text) }
+}
+
+#[cfg(test)]
+#[path = "../stored_tests.rs"]
+mod tests;
