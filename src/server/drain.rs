@@ -62,7 +62,7 @@ pub(crate) struct Drained {
     pub timeline: Timeline,
     pub cuts: Vec<CutConnection>,
     /// Its sessions, if a store is to know of them.
-    pub sessions: Option<Leftover>,
+    pub sessions: Option<Box<Leftover>>,
 }
 
 impl DrainRun {

@@ -9,9 +9,9 @@ use super::StartError;
 use super::drain::Drained;
 use crate::config::{Config, SessionStoreSpec};
 use crate::limits::STORE_GRACE_MS;
-use crate::reactor::{Leftover, Mailbox};
+use crate::reactor::Mailbox;
 use crate::session::store::runner::{Courier, StoreOptions, Stores, Wake};
-use crate::session::store::{MakeStore, SessionStore, embedded};
+use crate::session::store::{MakeStore, SessionStore, elsewhere, embedded};
 use crate::stats::StoreView;
 
 /// A store that can be used, and nothing runs yet.
@@ -33,9 +33,11 @@ pub(super) fn open(config: &Config, own: Option<MakeStore>) -> Result<Option<Ope
         (SessionStoreSpec::Embedded, None) => {
             Err(StartError::Config("TIDEGATE_SESSION_STORE=embedded: set TIDEGATE_DATA_DIR, too".to_owned()))
         }
+        // Such a store may be down now: nobody is asked yet.
         (SessionStoreSpec::Redis(_) | SessionStoreSpec::MySql(_), _) => {
-            let (kind, make) = elsewhere(config).map_err(StartError::Config)?;
-            Ok(Some(OpenedStore { options: StoreOptions::of(config, kind), make, first: None }))
+            let elsewhere = elsewhere(config).map_err(StartError::Config)?;
+            let opened = |(kind, make)| OpenedStore { options: StoreOptions::of(config, kind), make, first: None };
+            Ok(elsewhere.map(opened))
         }
     }
 }
@@ -47,11 +49,6 @@ fn in_directory(config: &Config, dir: &Path) -> Result<OpenedStore, StartError> 
     let took = began.elapsed().as_millis() as u64;
     log::info!(took_ms = took; "the session store in {} is sound: looked through in {took} ms", dir.display());
     Ok(OpenedStore { options: StoreOptions::of(config, "embedded"), make, first: Some(first) })
-}
-
-/// A store on other machines. It may be down now: nobody is asked yet.
-fn elsewhere(config: &Config) -> Result<(&'static str, MakeStore), String> {
-    Err(format!("{} is not built in", config.session_store))
 }
 
 /// The store, once its threads run.
@@ -84,8 +81,8 @@ impl SessionStores {
         // What connections' ends have left to be told takes a moment, also where they were cut at the last one.
         let until = until.max(Instant::now() + Duration::from_millis(STORE_GRACE_MS));
         let mut unsaved = 0;
-        for leftover in drained.iter_mut().flatten().filter_map(|drained| drained.sessions.take()) {
-            unsaved += tell_rest(leftover, drained_from, until);
+        for mut leftover in drained.iter_mut().flatten().filter_map(|drained| drained.sessions.take()) {
+            unsaved += leftover.persist(drained_from, until);
         }
         if unsaved > 0 {
             log::error!(
@@ -100,10 +97,6 @@ impl SessionStores {
             );
         }
     }
-}
-
-fn tell_rest(mut leftover: Leftover, drained_from: Instant, until: Instant) -> usize {
-    leftover.persist(drained_from, until)
 }
 
 struct Wakes(Vec<Arc<Mailbox>>);

@@ -192,23 +192,28 @@ fn a_session_of_an_earlier_process_ends_when_its_time_has_run_out() {
 #[test]
 fn another_principals_session_stays_theirs() {
     let dir = tempfile::tempdir().unwrap();
+    let (alice, alices_line) = tidegate::auth::generate_token("alice").unwrap();
+    let (bob, bobs_line) = tidegate::auth::generate_token("bob").unwrap();
     let tokens = dir.path().join("tokens");
-    std::fs::write(&tokens, "alice tg_alice-alice-alice\nbob tg_bob-bob-bob-bob\n").unwrap();
+    std::fs::write(&tokens, format!("{alices_line}\n{bobs_line}\n")).unwrap();
     let auth = || Config { auth: AuthMode::Tokens(tokens.clone()), ..kept_in(dir.path()) };
+    let resumed = |address, token: &str, session| {
+        let mut client = Client::connect(address);
+        let resumed = client.resume(token.as_bytes(), session).resumed;
+        (client, resumed)
+    };
     let (server, address) = start(auth(), |b| b);
-    let mut alice = Client::connect(address);
-    let session = alice.auth(b"tg_alice-alice-alice").session;
-    put(&mut alice, b"k", b"hers");
+    let mut client = Client::connect(address);
+    let session = client.auth(alice.as_bytes()).session;
+    put(&mut client, b"k", b"hers");
     end(server);
     let (server, address) = start(auth(), |b| b);
-    let mut bob = Client::connect(address);
-    assert!(!bob.resume(b"tg_bob-bob-bob-bob", session).resumed);
-    assert_eq!(get(&mut bob, b"k"), None);
-    let mut alice = Client::connect(address);
-    assert!(alice.resume(b"tg_alice-alice-alice", session).resumed);
-    let mut bob = Client::connect(address);
-    assert!(!bob.resume(b"tg_bob-bob-bob-bob", session).resumed, "nor when it is here");
-    assert_eq!(get(&mut alice, b"k").unwrap(), b"hers");
+    let (mut client, foreign) = resumed(address, &bob, session);
+    assert_eq!((foreign, get(&mut client, b"k")), (false, None));
+    let (mut client, own) = resumed(address, &alice, session);
+    assert!(own);
+    assert!(!resumed(address, &bob, session).1, "nor when it is here");
+    assert_eq!(get(&mut client, b"k").unwrap(), b"hers");
     end(server);
 }
 

@@ -21,10 +21,15 @@ pub(crate) struct Leftover {
 
 impl Reactor {
     /// The worker ends: its sessions, if they are kept in a store.
-    pub(crate) fn take_leftover(&mut self) -> Option<Leftover> {
+    pub(crate) fn take_leftover(&mut self) -> Option<Box<Leftover>> {
         let stored = self.hub.stored.take()?;
         let sessions = self.hub.take_sessions();
-        Some(Leftover { stored, sessions, epoch: self.stats().pulse.epoch, clock: self.services.clock.clone() })
+        Some(Box::new(Leftover {
+            stored,
+            sessions,
+            epoch: self.stats().pulse.epoch,
+            clock: self.services.clock.clone(),
+        }))
     }
 }
 
