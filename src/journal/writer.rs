@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unboun
 use super::Log;
 use super::handle::{Beginning, Journal, Order, Settle, Settled, Told, Waiter, no_room, poisoned};
 use super::intake::Intake;
-use super::options::{CommitError, LogOptions, Recovery};
+use super::options::{CommitError, LogOptions, Recovery, Staged};
 use super::storage::Storage;
 use crate::config::Config;
 use crate::service::{Failure, Outcome, PendingKey};
@@ -106,7 +106,7 @@ struct Writer<S: Storage> {
     /// Requests whose messages are in the next commit.
     staged: Vec<StagedRequest>,
     /// The same of messages of our own.
-    appended: Vec<(Sender<Result<u64, String>>, u64)>,
+    appended: Vec<(Sender<Result<u64, String>>, Staged)>,
     staged_bytes: usize,
     /// What each worker is told after the commit.
     settled: Vec<Settled>,
@@ -158,10 +158,7 @@ impl<S: Storage> Writer<S> {
             match order {
                 Order::Submit { worker, intake } => self.stage(worker, intake),
                 Order::Append(draft, told) => match self.log.stage(&draft.as_draft(), now_ms()) {
-                    Ok(staged) => {
-                        self.count_staged(staged.duplicate);
-                        self.appended.push((told, staged.id));
-                    }
+                    Ok(staged) => self.appended.push((told, staged)),
                     // Whoever asked may have given up.
                     Err(why) => drop(told.send(Err(why.to_string()))),
                 },
@@ -181,7 +178,6 @@ impl<S: Storage> Writer<S> {
                     self.staged_bytes += draft.body.len();
                     let waiter = Waiter { worker, pending, duplicate: staged.duplicate };
                     self.staged.push(StagedRequest { route: staged.route, id: staged.id, waiter });
-                    self.count_staged(staged.duplicate);
                 }
                 Err(why) => {
                     self.fill(why.0.to_string());
@@ -200,14 +196,6 @@ impl<S: Storage> Writer<S> {
         if let Some(settled) = self.settled.get_mut(usize::from(worker)) {
             settled.spare = Some(intake);
         }
-    }
-
-    fn count_staged(&self, duplicate: bool) {
-        let told = &self.journal.told;
-        if duplicate {
-            return told.duplicates.add(1);
-        }
-        told.stored.add(1);
     }
 
     fn answer(&mut self, worker: u16, pending: PendingKey, outcome: Outcome) {
@@ -229,8 +217,13 @@ impl<S: Storage> Writer<S> {
                     self.journal.told.written.add(bytes);
                     self.journal.told.sync.observe(begun.elapsed());
                 }
+                let all = staged.iter().map(|staged| staged.waiter.duplicate);
+                let duplicates = all.chain(appended.iter().map(|(_, staged)| staged.duplicate)).filter(|d| *d).count();
+                self.journal.told.duplicates.add(duplicates as u64);
+                self.journal.told.stored.add((staged.len() + appended.len() - duplicates) as u64);
                 self.release(&staged);
-                appended.into_iter().for_each(|(told, id)| drop(told.send(Ok(id))));
+                // Whoever asked may have given up.
+                appended.into_iter().for_each(|(told, staged)| drop(told.send(Ok(staged.id))));
                 self.journal.advance(self.log.durable_id());
             }
             Err(error) => {
