@@ -12,6 +12,7 @@ mod ends;
 #[cfg(target_os = "linux")]
 mod failing_disk;
 mod journal;
+mod journal_cli;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod leaving;
