@@ -420,6 +420,61 @@ fn messages_that_a_dying_server_stored_without_an_answer_are_sent_again_and_ackn
     }
 }
 
+/// Messages and values, and something in between.
+const DURABLE: &str = "4 SUBMIT 10-3000\n3 SESSION_PUT 5-64\n1 SESSION_GET\n1 SESSION_DELETE\n2 ECHO 20\n";
+
+#[test]
+fn killed_again_and_again_a_server_keeps_every_message_and_value_that_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mix, acks) = (dir.path().join("mix"), dir.path().join("acks"));
+    std::fs::write(&mix, DURABLE).unwrap();
+    let (mut server, _) = serve(&dir, &[]);
+    let address = server.address;
+    let args = ["mix", "--connections", "6", "--depth", "4", "--duration", "5m", "--retry", "30s", "--keep-sessions"];
+    let files = ["--mix", mix.to_str().unwrap(), "--acks", acks.to_str().unwrap()];
+    let mut load = Load::start(address, &[&args[..], &files].concat());
+    assert_eq!(load.line(), "connected 6");
+    for _ in 0..3 {
+        until("requests are answered", || metric(&server, "requests_total") > 200);
+        server.signal(Signal::KILL);
+        assert_eq!(server.wait().code, None);
+        server = serve(&dir, &[("LISTEN", &address.to_string())]).0;
+    }
+    until("all are back", || metric(&server, "connections_accepted_total") >= 6);
+    until("requests are answered", || metric(&server, "requests_total") > 200);
+    load.say("stop");
+    let report = load.wait().report(0);
+    let account = &report.account;
+    assert_eq!((account.lost, account.wrong, account.unknown, account.forgotten), (0, 0, 0, 0), "{report:#?}");
+    assert!(account.retried > 0 && account.broken >= 6 && account.adds_up(), "{report:#?}");
+    end(server);
+
+    let acked = std::fs::read_to_string(&acks).unwrap();
+    let acked: Vec<Value> = acked.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut command = Process::command();
+    let cat = command.args(["journal", "cat", "--json", "--data-dir"]).arg(dir.path()).output().unwrap();
+    assert!(cat.status.success(), "{cat:?}");
+    let lines = String::from_utf8(cat.stdout).unwrap();
+    let stored: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Nothing is left over either: whatever got no answer was sent again until it got one.
+    let mut messages: Vec<_> = acked.iter().filter(|line| line["kind"] == "submit").collect();
+    messages.sort_by_key(|line| line["id"].as_u64());
+    let told: Vec<_> = messages.iter().map(|line| (&line["id"], &line["topic"], &line["key"])).collect();
+    let found: Vec<_> = stored.iter().map(|line| (&line["id"], &line["topic"], &line["key"])).collect();
+    assert!(told.len() > 100 && told == found, "{} acknowledged, {} stored", told.len(), found.len());
+    assert!(acked.iter().any(|line| line["kind"] == "ready" && line["resumed"] == true), "sessions are resumed");
+}
+
+#[test]
+fn messages_of_many_are_stored_and_the_ledger_agrees() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mix");
+    std::fs::write(&file, DURABLE).unwrap();
+    let mix = ["mix", "--mix", file.to_str().unwrap(), "--connections", "5", "--depth", "8", "--duration", "0.5"];
+    let report = run_with_ledger(&[], &mix);
+    assert_eq!((report.errors.len(), report.account.failed, report.account.duplicates), (0, 0, 0), "{report:#?}");
+}
+
 #[test]
 fn a_server_that_does_not_come_back_is_given_up_and_the_fate_of_its_requests_is_unknown() {
     let server = Process::serve(&[]);
