@@ -10,7 +10,7 @@ use super::inode::{Inode, Survival};
 use crate::sim::Dice;
 
 /// Calls that are told of a life that failed.
-const TOLD: usize = 60;
+const TOLD: usize = 120;
 
 /// How a process ends that does not end well.
 #[derive(Clone, Copy, Debug)]

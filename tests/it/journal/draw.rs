@@ -12,8 +12,6 @@ use crate::sim::Dice;
 
 const TOPICS: &[&str] = &["orders/eu", "orders/us", "audit", "logs/a", "other"];
 const PRINCIPALS: &[&str] = &["ann", "bob"];
-/// The first data of a segment come after a page of its own.
-const PAGE: u64 = 4_096;
 
 /// A key and the index of its principal.
 pub type Sender = (Key, usize);
@@ -80,9 +78,8 @@ impl Life {
 
 /// Options, and the longest body.
 pub fn options(dice: &mut Dice<'_>) -> (LogOptions, usize) {
-    let (data, largest) =
-        [(4_096, 1_000), (8_192, 2_000), (32_768, 10_000), (400_000, 65_535)][dice.weighted(&[40, 40, 18, 2])];
-    let segment_bytes = PAGE + data;
+    let (segment_bytes, largest) =
+        [(16_384, 2_000), (24_576, 3_000), (65_536, 12_000), (524_288, 65_535)][dice.weighted(&[50, 30, 18, 2])];
     let route = |pattern: &str, keeps| {
         let pattern = TopicPattern::parse(pattern).expect("a pattern");
         LogRoute { pattern, keeps }

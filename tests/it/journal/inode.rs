@@ -104,7 +104,7 @@ impl Inode {
 
     pub fn set_len(&mut self, len: usize) {
         let old = self.view.len();
-        self.view.resize(len, 0);
+        resize(&mut self.view, len);
         self.lengths.push(len);
         // What is cut off reads as zeros if the file grows again.
         self.touch(len, old);
@@ -112,7 +112,7 @@ impl Inode {
 
     /// What was written is on the platter.
     pub fn sync(&mut self) {
-        self.durable.resize(self.view.len(), 0);
+        resize(&mut self.durable, self.view.len());
         for sector in std::mem::take(&mut self.dirty).into_keys() {
             let from = sector * SECTOR;
             let to = (from + SECTOR).min(self.view.len());
@@ -176,7 +176,7 @@ impl Inode {
                 Survival::Everything => self.view.len(),
                 _ => self.lengths[any(dice, self.lengths.len())],
             };
-            bytes.resize(len, 0);
+            resize(&mut bytes, len);
         }
         let middle = self.dirty.keys().nth(dice.below(self.dirty.len())).copied().unwrap_or(0);
         for (sector, states) in &self.dirty {
@@ -194,4 +194,15 @@ impl Inode {
         }
         bytes
     }
+}
+
+/// As [`Vec::resize`], with zeros, which is slow where nothing is optimised.
+fn resize(bytes: &mut Vec<u8>, len: usize) {
+    let old = bytes.len();
+    if len <= old {
+        return bytes.truncate(len);
+    }
+    let mut grown = vec![0; len];
+    grown[..old].copy_from_slice(bytes);
+    *bytes = grown;
 }

@@ -130,10 +130,14 @@ impl Life {
         }
         self.run(Op::Check);
         for route in 0..self.options.routes.len() {
+            if self.options.routes[route].keeps {
+                continue;
+            }
             let progress = self.model.report(route, |_| true);
             self.log().stage_progress(route, &progress);
         }
-        self.now += self.options.retain.as_millis() as u64 + 1;
+        // A segment stays while retries of what is in it may come.
+        self.now += (self.options.retain + self.options.dedup_window).as_millis() as u64 + 1;
         self.run(Op::Commit);
         for _ in 0..2 {
             self.run(Op::Tend);
@@ -142,7 +146,8 @@ impl Life {
         }
         assert!(self.log().full().is_none(), "there is room, and it does not see it: {:?}", self.log().full());
         let before = self.model.highest;
-        self.stage();
+        // Some are retries, of which nothing is stored.
+        (0..20).for_each(|_| self.stage());
         self.run(Op::Commit);
         assert!(self.model.highest > before, "there is room, and nothing is stored");
         self.run(Op::Close);
@@ -179,6 +184,7 @@ impl Life {
         state.capacity = ROOMY;
     }
 
+    /// Of a life that is not just being opened.
     pub fn log(&mut self) -> &mut Log<SimDisk> {
         self.log.as_mut().expect("a life has a log but while it is opened")
     }
@@ -244,7 +250,8 @@ impl Life {
         match self.log().commit() {
             Ok(()) => {
                 assert!(!self.poisoned, "it has failed, and stores");
-                self.model.committed();
+                let full = self.log().full().is_some();
+                self.model.committed(full);
                 if !batch.is_empty() {
                     self.last_batch = batch;
                     self.mark = Mark::None;
@@ -345,11 +352,13 @@ impl Life {
     /// A clean end, or an attempt at it.
     pub fn shut(&mut self) {
         let Some(log) = self.log.take() else { return };
+        // It may only see in closing that there is no room for progress.
+        let full = log.full().is_some() || self.scarce;
         let faults = self.disk.state().faults;
         match log.close() {
             Ok(()) => {
                 assert!(!self.poisoned, "it has failed, and closes well");
-                self.model.committed();
+                self.model.committed(full);
                 self.mark = Mark::Synced;
             }
             Err(error) => {

@@ -58,37 +58,39 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is to be a number, and is {text:?}")))
 }
 
-/// Lives, of seed after seed; what they came to. One that fails is lived once more, and tells its last calls.
+/// One life; what it came to. One that fails is lived once more, and tells its last calls.
+fn one(what: &str, begin: &dyn Fn(bool) -> Life, live: &dyn Fn(&mut Life)) -> Counts {
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        let mut life = begin(false);
+        live(&mut life);
+        life.sum()
+    }));
+    lived.unwrap_or_else(|_| {
+        eprintln!("failed: {what}. Its last calls:");
+        again(begin, live);
+        panic!("{what} failed, and not when it was run again");
+    })
+}
+
+fn again(begin: &dyn Fn(bool) -> Life, live: &dyn Fn(&mut Life)) {
+    let mut life = begin(true);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| live(&mut life))) {
+        eprintln!("{}", life.disk.told());
+        resume_unwind(panic);
+    }
+}
+
+/// Lives, of seed after seed; what they came to, if there were enough of them to come to everything.
 fn lives(kind: &str, default: u64, live: fn(&mut Life)) -> Option<Counts> {
-    let start = |seed: u64, tell: bool, told: &mut String| {
-        let mut life = Life::new(seed, tell);
-        let lived = catch_unwind(AssertUnwindSafe(|| live(&mut life)));
-        *told = life.disk.told();
-        lived.map(|()| life.sum())
-    };
-    let again = |seed: u64| {
-        let mut told = String::new();
-        let lived = catch_unwind(AssertUnwindSafe(|| start(seed, true, &mut told)));
-        if let Ok(Err(panic)) | Err(panic) = lived {
-            eprintln!("{told}");
-            resume_unwind(panic);
-        }
-    };
     if let Some(seed) = setting("SIM_SEED") {
-        again(seed);
+        again(&|tell| Life::new(seed, tell), &live);
         return None;
     }
     let lives = setting("SIM_LIVES").unwrap_or(default);
     let mut sum = Counts::default();
     for seed in 0..lives {
-        match catch_unwind(AssertUnwindSafe(|| start(seed, false, &mut String::new()))) {
-            Ok(Ok(counts)) => sum.merge(&counts),
-            Ok(Err(_)) | Err(_) => {
-                eprintln!("life {seed} failed; SIM_SEED={seed} runs it again. Its last calls:");
-                again(seed);
-                panic!("life {seed} failed, and not when it was run again");
-            }
-        }
+        let what = format!("life {seed}; SIM_SEED={seed} runs it again");
+        sum.merge(&one(&what, &|tell| Life::new(seed, tell), &live));
     }
     println!("journal: {lives} {kind}: {}", sum.line());
     (lives >= default).then_some(sum)
@@ -127,10 +129,6 @@ fn a_flipped_bit_is_found_and_named_or_does_no_harm() {
 
 #[test]
 fn a_stop_at_any_system_call_loses_nothing() {
-    let sum = exhaustive::each_call(|what, story| {
-        eprintln!("{what}:");
-        story(true);
-        panic!("{what}, and not when it was run again");
-    });
+    let sum = exhaustive::each_call(|what, begin| one(what, begin, &exhaustive::live));
     println!("journal: {} lives that stop at each of {} calls: {}", sum.lives, sum.calls, sum.counts.line());
 }

@@ -164,13 +164,16 @@ impl Model {
         n
     }
 
-    /// The commit returned well, with progress as far as it was reported.
-    pub fn committed(&mut self) {
+    /// The commit returned well. Progress went with it if there was room.
+    pub fn committed(&mut self, full: bool) {
         let n = self.settle_waiting(Standing::Stored);
         if n > 0 {
             self.highest = self.given;
         }
         self.tally.stored += n;
+        if full {
+            return;
+        }
         for entry in self.entries.values_mut() {
             entry.durable |= entry.reported && self.staged_progress.get(entry.route).is_some_and(|staged| *staged);
         }
