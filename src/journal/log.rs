@@ -281,6 +281,8 @@ impl<S: Storage> Log<S> {
         let active = self.active.as_ref().map(|active| &active.segment);
         let written = active.or(self.older.back()).map_or((0, 0), |s| (s.header.number, s.end.into()));
         match self.batch.parts.last() {
+            // Nothing is written to it any more: a mark at its end will never be synced.
+            Some(part) if part.header.is_none() && part.bytes.is_empty() => (written.0, part.synced.into()),
             Some(part) => (part.header.map_or(written.0, |header| header.number), part.end()),
             None => written,
         }
