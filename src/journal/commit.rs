@@ -178,6 +178,10 @@ impl<S: Storage> Log<S> {
     /// a later one gone and an earlier one back after a crash, messages would seem to be missing.
     fn reclaim(&mut self) {
         while let Some(oldest) = self.older.front() {
+            // The newest one knows which ids were given, also when all its messages are done.
+            if self.active.is_none() && self.older.len() == 1 {
+                return;
+            }
             let progress = self.routes.iter().map(|route| &route.progress);
             let now = (self.bytes(), self.now_ms);
             if !oldest.is_done(&self.options, progress, now, self.dedup.oldest_id()) {
