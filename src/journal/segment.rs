@@ -235,7 +235,10 @@ impl<F: File> Scanner<F> {
         (self.at, self.filled) = (0, self.filled - self.at);
         let room = needed.max(self.chunk);
         if self.buffer.len() < room {
-            self.buffer.resize(room, 0);
+            // Faster than to resize it, where nothing is optimised.
+            let mut buffer = vec![0; room];
+            buffer[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
+            self.buffer = buffer;
         }
         let from = u64::from(self.position) + self.filled as u64;
         self.filled += self.file.read_at(&mut self.buffer[self.filled..], from)?;
