@@ -1,5 +1,7 @@
 //! Redis as a cluster, behind a sentinel, with replicas; and its scripts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tidegate::session::store::{Wanted, Write, Written};
 
 use super::redis_servers::{Cluster, RedisServer, Watched};
@@ -111,4 +113,48 @@ fn what_redis_refuses_for_now_is_not_taken_for_done() {
     assert!(why.contains("OOM"), "{why}");
     let () = server.call(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(kept.commit(&[put(1, 1, b"k", b"v")]).unwrap(), [Written::Done]);
+}
+
+/// In the middle of a pipeline scripts are forgotten and loaded again by others, so that of one key's writes some are
+/// done and earlier ones are not.
+#[test]
+fn writes_of_a_session_keep_their_order_while_scripts_come_and_go() {
+    let server = RedisServer::start();
+    let mut kept = store(&server.url());
+    kept.commit(&[open(1, Vec::new())]).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _ends = Stop(&stop);
+        scope.spawn(|| {
+            // Each open of another session loads the scripts that were forgotten.
+            let mut other = store(&server.url());
+            for n in 2.. {
+                let () = server.call(&["SCRIPT", "FLUSH"]);
+                let _ = other.commit(&[open(n, Vec::new())]);
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+        for n in 0..30_u16 {
+            let writes: Vec<Write> = (0..1_000_u16).map(|m| put(1, 1, b"k", &(n * 1_000 + m).to_be_bytes())).collect();
+            // Tries have an end; what is not done is done again.
+            until("it is written", || kept.commit(&writes).is_ok_and(|done| done == [Written::Done; 1_000]));
+            let last: Vec<u8> = server.call(&["HGET", &format!("tidegate:session:{}", hex(1)), "k:k"]);
+            assert_eq!(last, (n * 1_000 + 999).to_be_bytes(), "round {n}");
+        }
+    });
+}
+
+/// Tells the other thread to end, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn hex(n: u64) -> String {
+    key(n).iter().map(|byte| format!("{byte:02x}")).collect()
 }
