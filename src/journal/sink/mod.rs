@@ -8,14 +8,17 @@
 //! | `lanes` | PURE: the window of messages in memory; in order per topic |
 //! | `dead` | what is refused for good, kept with the reason |
 //! | `told` | what a route tells of itself |
+//! | `file`, `lines` | JSON lines in a file |
 //! | `handler` | an embedder's consumer |
 //! | `redis` | Redis Streams |
 
 mod dead;
 mod delivery;
 mod feed;
+mod file;
 mod handler;
 mod lanes;
+mod lines;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod runner;
@@ -81,6 +84,7 @@ pub struct Down(pub String);
 /// What is wrong with it, in words.
 pub fn check(sink: &SinkSpec) -> Result<(), String> {
     match sink.kind {
+        SinkKind::File => file::Options::parse(&sink.argument).map(drop),
         #[cfg(feature = "redis")]
         SinkKind::Redis => redis::Options::parse(&sink.argument).map(drop),
         #[cfg(not(feature = "redis"))]
@@ -101,6 +105,7 @@ pub fn make(spec: &SinkSpec, config: &Config, handlers: &Handlers) -> Result<Opt
     match spec.kind {
         SinkKind::None => Ok(None),
         SinkKind::Handler => Ok(Some(Box::new(handlers.sink(&spec.argument)?))),
+        SinkKind::File => Ok(Some(Box::new(file::FileSink::new(file::Options::parse(&spec.argument)?)))),
         #[cfg(feature = "redis")]
         SinkKind::Redis => {
             let options = redis::Options::parse(&spec.argument)?;
