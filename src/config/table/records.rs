@@ -13,7 +13,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "TIDEGATE_DATA_DIR",
         "",
         "the path of a directory",
-        "Where the audit log is kept; not set: there is none.",
+        "Where the journal, the sessions and the audit log are kept; not set: none of them is.",
         parse::data_dir,
         |c| parse::show_path(c.data_dir.as_deref()),
     ),
