@@ -57,7 +57,10 @@ pub struct Ended {
 impl Sessions {
     /// From here on a store is to know of all sessions. `touches`: of their being used, too.
     pub fn keep(&mut self, touches: bool) {
-        self.keeping = Some(Box::new(Keeping { touches, ..Keeping::default() }));
+        let unsaved = self.slots.len();
+        self.keeping = Some(Box::new(Keeping { touches, unsaved, ..Keeping::default() }));
+        let all: Vec<SessionKey> = self.slots.iter().map(|(slot, _)| SessionKey(slot as u32)).collect();
+        all.into_iter().for_each(|key| self.note_change(key));
     }
 
     /// Takes in a session that was claimed from a store. It has no connection yet. What it holds is not
@@ -99,7 +102,7 @@ impl Sessions {
                 && session.flags & LISTED != 0
             {
                 session.flags &= !LISTED;
-                keeping.listed -= 1;
+                keeping.listed = keeping.listed.saturating_sub(1);
                 return Some(key);
             }
         }
@@ -267,10 +270,16 @@ impl Sessions {
     /// A session's slot is free again.
     pub(super) fn note_gone(&mut self, key: SessionKey, flags: u8) {
         let Some(keeping) = &mut self.keeping else { return };
-        keeping.unsaved -= usize::from(flags & SAVED == 0);
-        keeping.listed -= usize::from(flags & LISTED != 0);
+        keeping.unsaved = keeping.unsaved.saturating_sub(usize::from(flags & SAVED == 0));
+        keeping.listed = keeping.listed.saturating_sub(usize::from(flags & LISTED != 0));
         if let Some(Adopted { id, .. }) = keeping.adopted.remove(&key) {
             keeping.by_id.remove(&id);
         }
+    }
+
+    /// Entries, stale ones too.
+    #[cfg(test)]
+    pub(super) fn noted(&self) -> usize {
+        self.keeping.as_ref().map_or(0, |keeping| keeping.changed.len())
     }
 }

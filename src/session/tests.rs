@@ -121,3 +121,66 @@ fn secrets_differ_and_a_dead_source_is_noticed() {
     assert_eq!(all.len(), 1_000);
     assert_eq!(Secrets::new(|_| false).draw(), None);
 }
+
+#[test]
+fn a_table_with_a_store_notes_each_session_once_until_it_is_taken() {
+    let (mut sessions, alice) = table();
+    let before = sessions.create(alice, A, secret(0)).unwrap();
+    sessions.keep(true);
+    assert_eq!((sessions.next_changed(), sessions.next_changed(), sessions.unsaved()), (Some(before), None, 1));
+    sessions.end(before, A);
+    let key = sessions.create(alice, A, secret(1)).unwrap();
+    for _ in 0..3 {
+        sessions.release(key, A, 0);
+        sessions.note_change(key);
+        assert!(matches!(sessions.claim(&sessions.id(key), alice, A, 0), Claim::Granted { .. }));
+    }
+    assert_eq!((sessions.next_changed(), sessions.next_changed()), (Some(key), None));
+    assert!(sessions.take_touch(key) && !sessions.take_touch(key));
+    assert_eq!((sessions.unsaved(), sessions.is_saved(key)), (1, false));
+    sessions.set_saved(key, true);
+    sessions.set_saved(key, true);
+    assert_eq!((sessions.unsaved(), sessions.is_saved(key)), (0, true));
+    let id = sessions.id(key);
+    sessions.end(key, A);
+    let ended = sessions.take_ended();
+    assert_eq!(ended[1..], [Ended { key, id, fence: 1, stored: true }]);
+    assert!(!sessions.has_ended() && !sessions.has_changed());
+}
+
+#[test]
+fn an_adopted_session_is_found_by_its_id_alone_and_leaves_nothing_behind() {
+    let (mut sessions, alice) = table();
+    sessions.keep(false);
+    let native = sessions.create(alice, A, secret(1)).unwrap();
+    let id = [9; 16];
+    let pairs: store::Pairs = vec![(b"k".as_slice().into(), vec![0; 500].into())];
+    let key = sessions.adopt(&id, alice, 7, pairs, 0).unwrap();
+    assert_eq!((sessions.find(&id), sessions.id(key), sessions.fence(key)), (Some(key), id, 7));
+    assert_eq!((sessions.fence(native), sessions.find(&sessions.id(native))), (1, Some(native)));
+    assert_eq!(sessions.get(key, b"k").map(<[u8]>::len), Some(500), "what was acknowledged is not measured");
+    assert_eq!((sessions.end_s(key), sessions.is_saved(key), sessions.unsaved()), (Some(60), true, 1));
+    assert!(matches!(sessions.claim(&id, "bob", B, 0), Claim::Unknown));
+    assert!(matches!(sessions.claim(&id, alice, B, 0), Claim::Granted { .. }));
+    sessions.release(key, B, 0);
+    assert_eq!(sessions.sweep(60, 10), 1);
+    assert_eq!(sessions.find(&id), None);
+    assert_eq!(sessions.take_ended(), [Ended { key, id, fence: 7, stored: true }]);
+    // The slot's next session has an id that leads to it.
+    let next = sessions.create(alice, A, secret(2)).unwrap();
+    assert_eq!((next, sessions.find(&sessions.id(next)), sessions.fence(next)), (key, Some(next), 1));
+}
+
+#[test]
+fn sessions_that_come_and_go_while_nothing_is_taken_do_not_pile_up() {
+    let (mut sessions, alice) = table();
+    sessions.keep(true);
+    for _ in 0..10_000 {
+        let key = sessions.create(alice, A, secret(1)).unwrap();
+        sessions.end(key, A);
+        sessions.take_ended();
+    }
+    let last = sessions.create(alice, A, secret(1)).unwrap();
+    assert!(sessions.noted() <= 1_100, "{} entries", sessions.noted());
+    assert_eq!((sessions.next_changed(), sessions.next_changed()), (Some(last), None));
+}

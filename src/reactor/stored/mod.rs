@@ -13,10 +13,13 @@
 mod claims;
 mod close;
 mod flight;
+mod settle;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
@@ -25,16 +28,16 @@ pub(crate) use close::Leftover;
 pub use flight::Asker;
 
 use self::claims::Claims;
-use self::flight::{Flight, Out, Queued, Shape};
+use self::flight::Flight;
 use super::mailbox::StateOp;
-use super::serve::{StateSlices, session_is_gone, state_is_full};
+use super::serve::{StateSlices, state_is_full};
 use crate::conn::Millis;
 use crate::limits::MAX_STORE_SAVING;
 use crate::proto::{ErrorCode, SessionId};
 use crate::service::{Failure, Outcome};
-use crate::session::store::runner::{Ask, Courier, Failed, Told};
-use crate::session::store::{StoreKey, WITH_ITS_OWNER, Wanted, Write, Written, store_key};
-use crate::session::{Ended, Owner, SessionKey, Sessions};
+use crate::session::store::runner::{Ask, Courier, Told};
+use crate::session::store::{StoreKey, WITH_ITS_OWNER, Wanted, Write, store_key};
+use crate::session::{Owner, SessionKey, Sessions};
 
 /// The time, by all the clocks that this needs.
 #[derive(Clone, Copy, Debug)]
@@ -187,25 +190,6 @@ impl Stored {
         self.claims.give_up(id, owner);
     }
 
-    /// Takes in what the threads have told.
-    pub fn settle(&mut self, sessions: &mut Sessions, told: Told, now: &Now) {
-        match told {
-            Told::Claimed { id, result } => self.settle_claim(sessions, id, result, now),
-            Told::Written { flight, result } => {
-                let index = flight as usize;
-                let Some(out) = self.flights.get_mut(index).and_then(|flight| flight.out.take()) else { return };
-                self.saving -= usize::from(out.saving);
-                match result {
-                    _ if out.shape == Shape::End => self.settle_end(index, result, now),
-                    Err(failed) => self.settle_failed(sessions, index, out, failed, now),
-                    Ok(written) if written.contains(&Written::Lost) => self.settle_lost(sessions, index),
-                    Ok(written) if written.contains(&Written::Gone) => self.settle_gone(sessions, index, out, now),
-                    Ok(_) => self.settle_done(sessions, index, out, now),
-                }
-            }
-        }
-    }
-
     /// Lets those go who have waited for a session long enough.
     pub fn expire(&mut self, now: &Now) {
         for waiter in self.claims.expired(now.tick) {
@@ -324,200 +308,6 @@ impl Stored {
         }
     }
 
-    fn settle_done(&mut self, sessions: &mut Sessions, index: usize, out: Out, now: &Now) {
-        let flight = &mut self.flights[index];
-        if let Some(key) = flight.session {
-            sessions.set_saved(key, true);
-        }
-        if out.shape == Shape::Open || out.repairs > 0 {
-            // A failure during this message would have been this message's.
-            flight.unsure.clear();
-        }
-        for _ in 0..out.covers {
-            let Some(queued) = flight.queue.pop_front() else { break };
-            let outcome = match (queued.op, flight.session) {
-                (StateOp::Put(name, value), Some(key)) => {
-                    sessions.put_surely(key, &name, &value);
-                    reply(Vec::new())
-                }
-                (StateOp::Delete(name), Some(key)) => {
-                    sessions.delete(key, &name);
-                    reply(Vec::new())
-                }
-                (StateOp::Get(name), Some(key)) => got(sessions, key, &name),
-                (StateOp::Get(_), None) => Outcome::Error(session_is_gone()),
-                (_, None) => reply(Vec::new()),
-            };
-            self.courier.leave(1);
-            self.effects.answers.push((queued.asker, outcome));
-        }
-        self.plan_again(sessions, index);
-        self.land(sessions, index, now);
-    }
-
-    fn settle_failed(&mut self, sessions: &mut Sessions, index: usize, out: Out, failed: Failed, now: &Now) {
-        self.rest(now);
-        let flight = &mut self.flights[index];
-        for _ in 0..out.covers {
-            let Some(queued) = flight.queue.pop_front() else { break };
-            let outcome = match (queued.op, flight.session) {
-                (StateOp::Get(name), Some(key)) => got(sessions, key, &name),
-                (StateOp::Put(name, _) | StateOp::Delete(name), _) => {
-                    if failed.tried && out.shape == Shape::Each {
-                        flight.unsure.insert(name);
-                    }
-                    Outcome::Error(is_down())
-                }
-                (StateOp::Get(_), None) => Outcome::Error(session_is_gone()),
-            };
-            self.courier.leave(1);
-            self.effects.answers.push((queued.asker, outcome));
-        }
-        if let Some(key) = flight.session {
-            if out.shape == Shape::Open {
-                if failed.tried {
-                    sessions.set_tried(key);
-                }
-                sessions.note_change(key);
-            }
-            if out.touch {
-                sessions.note_touch(key);
-            }
-        }
-        self.plan_again(sessions, index);
-        self.land(sessions, index, now);
-    }
-
-    /// The store has lost it: it gets the whole session.
-    fn settle_gone(&mut self, sessions: &mut Sessions, index: usize, out: Out, now: &Now) {
-        match self.flights[index].session {
-            Some(key) => {
-                sessions.set_saved(key, false);
-                self.depart(sessions, index, out.saving, now);
-            }
-            None => {
-                self.answer_all(index, session_is_gone());
-                self.land(sessions, index, now);
-            }
-        }
-    }
-
-    /// Another gateway has it.
-    fn settle_lost(&mut self, sessions: &mut Sessions, index: usize) {
-        self.answer_all(index, Failure::new(ErrorCode::Unavailable, "another gateway has taken over this session"));
-        let flight = self.flights.remove(index);
-        self.ends.all.remove(&flight.key);
-        if let Some(key) = flight.session {
-            self.by_session.remove(&key);
-            self.effects.evicted.extend(sessions.lose(key));
-        }
-        if let Some(counters) = self.courier.counters() {
-            counters.lost.add(1);
-        }
-    }
-
-    fn settle_end(&mut self, index: usize, result: Result<Vec<Written>, Failed>, now: &Now) {
-        let flight = self.flights.remove(index);
-        if result.is_ok() {
-            self.ends.all.remove(&flight.key);
-        } else {
-            self.rest(now);
-            self.ends.waiting.push_back((flight.key, flight.fence));
-        }
-    }
-
-    fn settle_claim(
-        &mut self,
-        sessions: &mut Sessions,
-        id: SessionId,
-        result: Result<Option<crate::session::store::Stored>, Failed>,
-        now: &Now,
-    ) {
-        self.courier.leave(1);
-        let Some((principal, waiters)) = self.claims.take(&id) else { return };
-        match result {
-            Ok(Some(stored)) => {
-                // Also for nobody, if nobody waits any more: it is ours now, and ends by its time.
-                let here = sessions.adopt(&id, &principal, stored.fence, stored.state, now.s).ok().map(|_| id);
-                self.effects.claimed.extend(waiters.into_iter().map(|waiter| (waiter, here)));
-            }
-            Ok(None) => {
-                for waiter in waiters {
-                    // It was asked for somebody else.
-                    if waiter.principal == principal || !self.ask(&id, waiter.clone()) {
-                        self.effects.claimed.push((waiter, None));
-                    }
-                }
-            }
-            Err(_) => self.effects.claimed.extend(waiters.into_iter().map(|waiter| (waiter, None))),
-        }
-    }
-
-    fn session_ended(&mut self, ended: Ended) {
-        let Some(index) = self.by_session.remove(&ended.key) else {
-            if ended.stored {
-                self.ended(store_key(&ended.id), ended.fence);
-            }
-            return;
-        };
-        let flight = &mut self.flights[index];
-        (flight.session, flight.fence) = (None, ended.fence);
-        let covers = flight.out.map_or(0, |out| out.covers);
-        let unsent = flight.queue.split_off(covers.min(flight.queue.len()));
-        let (key, under_way) = (flight.key, flight.out.is_some());
-        self.courier.leave(unsent.len());
-        let answers = unsent.into_iter().map(|queued| (queued.asker, Outcome::Error(session_is_gone())));
-        self.effects.answers.extend(answers);
-        if under_way {
-            self.ends.all.insert(key); // the rest when it lands
-        } else {
-            self.flights.remove(index);
-            if ended.stored {
-                self.ended(key, ended.fence);
-            }
-        }
-    }
-
-    /// A session's end is to be told the store. When too many wait, the oldest is left to the time that the
-    /// store gives it.
-    fn ended(&mut self, key: StoreKey, fence: u64) {
-        if self.ends.waiting.len() >= self.courier.options().queue
-            && let Some((oldest, _)) = self.ends.waiting.pop_front()
-        {
-            self.ends.all.remove(&oldest);
-        }
-        self.ends.all.insert(key);
-        self.ends.waiting.push_back((key, fence));
-    }
-
-    fn answer_all(&mut self, index: usize, failure: Failure) {
-        let queue = std::mem::take(&mut self.flights[index].queue);
-        self.courier.leave(queue.len());
-        let answers = queue.into_iter().map(|queued| (queued.asker, Outcome::Error(failure.clone())));
-        self.effects.answers.extend(answers);
-    }
-
-    fn plan_again(&mut self, sessions: &Sessions, index: usize) {
-        let flight = &mut self.flights[index];
-        let copy = flight.session.and_then(|key| sessions.state(key));
-        let refused = flight.plan_again(copy, sessions.limits().state);
-        self.courier.leave(refused.len());
-        let answers = refused.into_iter().map(|(asker, full)| (asker, Outcome::Error(state_is_full(full, sessions))));
-        self.effects.answers.extend(answers);
-        // What they waited for is done, or will not be.
-        while let (Some(Queued { op: StateOp::Get(name), asker }), Some(key)) = (flight.queue.front(), flight.session) {
-            self.effects.answers.push((*asker, got(sessions, key, name)));
-            self.courier.leave(1);
-            flight.queue.pop_front();
-        }
-    }
-
-    fn rest(&mut self, now: &Now) {
-        let retry = self.courier.options().retry.max(Duration::from_millis(1));
-        let retry_ms = retry.as_millis().min(u128::from(crate::limits::MAX_TIMER_MS)) as u32;
-        self.rests_until = Some(now.tick.plus(retry_ms));
-    }
-
     /// Sessions in use are touched in a third of their time to live, some of them in each step: so their time
     /// does not run out, and whoever has lost one learns it.
     fn roll(&mut self, sessions: &mut Sessions, now: &Now) {
@@ -557,7 +347,3 @@ fn is_down() -> Failure {
     let text = "the session store does not answer: it is not known to hold this";
     Failure { retry_after_ms: 1_000, ..Failure::new(ErrorCode::Unavailable, text) }
 }
-
-#[cfg(test)]
-#[path = "../stored_tests.rs"]
-mod tests;

@@ -295,10 +295,35 @@ impl Courier {
         }
     }
 
-    /// What is to be sent, for tests.
+    /// The only worker's, and what it asks for: nobody answers by itself.
     #[cfg(test)]
-    pub fn take_asks(&mut self) -> Vec<Ask> {
-        self.out.iter_mut().flat_map(std::mem::take).collect()
+    pub fn of_a_test(options: StoreOptions) -> (Courier, impl Fn() -> Vec<Ask>) {
+        let ((thread, asks), (_, told), (_, ended)) = (unbounded(), unbounded(), bounded(0));
+        let shared = Shared {
+            breaker: Mutex::new(Breaker::new(options.failures, options.retry)),
+            options,
+            threads: vec![thread],
+            ended,
+            waiting: AtomicUsize::new(0),
+            counts: Counts::default(),
+            latencies: Vec::new(),
+            workers: vec![OfWorker::default()],
+        };
+        let courier = Courier { worker: 0, stores: Stores(Arc::new(shared)), out: vec![Vec::new()], told };
+        let asked = move || {
+            let parcels = asks.try_iter().map(|parcel| match parcel {
+                Parcel::Asks(_, asks) => asks,
+                Parcel::Close => Vec::new(),
+            });
+            parcels.flatten().collect()
+        };
+        (courier, asked)
+    }
+
+    /// How the store stands.
+    #[cfg(test)]
+    pub fn view(&self) -> StoreView {
+        self.stores.view()
     }
 }
 
