@@ -7,7 +7,7 @@
 //! | part | |
 //! |---|---|
 //! | `plan`, `mix`, `payload`, `schedule` | PURE: what is sent, and when |
-//! | `link` + `answer`, `work`, `promise` | PURE: one connection's protocol, and the fate of each request |
+//! | `link` + `answer` + `judge`, `work`, `promise` | PURE: one connection's protocol, and the fate of each request |
 //! | `books`, `account`, `hist`, `episodes`, `acks` | PURE: what is written down, and how it adds up |
 //! | `generator`, `net` | SHELL: sockets and the clock |
 //! | `worker`, `message`, `run` | CONTROL: threads, helper processes, merging |
@@ -23,6 +23,7 @@ mod episodes;
 mod generator;
 mod hist;
 pub mod html;
+mod judge;
 mod ledger;
 mod link;
 mod message;

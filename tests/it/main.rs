@@ -18,6 +18,7 @@ mod jwt;
 mod leaving;
 mod limits;
 mod load;
+mod load_kills;
 mod login;
 mod logs;
 mod metrics;
