@@ -103,7 +103,7 @@ fn files_are_rotated_by_size_and_the_oldest_deleted() {
         names
     };
     assert_eq!(names(&dir).len(), 3, "{:?}", names(&dir));
-    assert!(names(&dir)[2] > "out.jsonl.000000003".to_owned());
+    assert!(names(&dir)[2].as_str() > "out.jsonl.000000003");
     for name in names(&dir) {
         assert!(fs::metadata(dir.path().join(&name)).unwrap().len() <= 1024, "{name}");
     }

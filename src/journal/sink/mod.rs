@@ -9,11 +9,14 @@
 //! | `dead` | what is refused for good, kept with the reason |
 //! | `told` | what a route tells of itself |
 //! | `file`, `lines` | JSON lines in a file |
+//! | `exec`, `command` | a command that reads JSON lines |
 //! | `handler` | an embedder's consumer |
 //! | `redis` | Redis Streams |
 
+mod command;
 mod dead;
 mod delivery;
+mod exec;
 mod feed;
 mod file;
 mod handler;
@@ -85,6 +88,7 @@ pub struct Down(pub String);
 pub fn check(sink: &SinkSpec) -> Result<(), String> {
     match sink.kind {
         SinkKind::File => file::Options::parse(&sink.argument).map(drop),
+        SinkKind::Exec => exec::Options::parse(&sink.argument).map(drop),
         #[cfg(feature = "redis")]
         SinkKind::Redis => redis::Options::parse(&sink.argument).map(drop),
         #[cfg(not(feature = "redis"))]
@@ -100,12 +104,14 @@ pub fn check(sink: &SinkSpec) -> Result<(), String> {
 /// It can't be had, in words: see [`check`]; a consumer of this name is not among `handlers`.
 pub fn make(spec: &SinkSpec, config: &Config, handlers: &Handlers) -> Result<Option<Box<dyn Sink>>, String> {
     check(spec)?;
-    #[cfg(not(feature = "redis"))]
-    let _ = config;
     match spec.kind {
         SinkKind::None => Ok(None),
         SinkKind::Handler => Ok(Some(Box::new(handlers.sink(&spec.argument)?))),
         SinkKind::File => Ok(Some(Box::new(file::FileSink::new(file::Options::parse(&spec.argument)?)))),
+        SinkKind::Exec => {
+            let options = exec::Options::parse(&spec.argument)?;
+            Ok(Some(Box::new(exec::ExecSink::new(options, config.sink_timeout))))
+        }
         #[cfg(feature = "redis")]
         SinkKind::Redis => {
             let options = redis::Options::parse(&spec.argument)?;
