@@ -98,7 +98,7 @@ impl Running {
 
     fn read(&mut self, line: &mut impl FnMut(&str)) -> io::Result<()> {
         let mut block = [0; 16 * 1024];
-        let ended = loop {
+        loop {
             match self.stdout.read(&mut block) {
                 Ok(0) => break Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => self.input.extend_from_slice(block.get(..n).unwrap_or_default()),
@@ -110,8 +110,7 @@ impl Running {
             if self.input.len() > MAX_ANSWER {
                 break Err(io::Error::new(ErrorKind::InvalidData, "its line of output does not end"));
             }
-        };
-        ended
+        }
     }
 
     fn lines(&mut self, line: &mut impl FnMut(&str)) {
