@@ -11,6 +11,7 @@ mod drain;
 mod ends;
 #[cfg(target_os = "linux")]
 mod failing_disk;
+mod failing_store;
 mod journal;
 mod journal_cli;
 #[cfg(feature = "jwt")]

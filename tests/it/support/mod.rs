@@ -18,6 +18,7 @@ mod process;
 #[cfg(feature = "redis")]
 mod redis;
 mod server;
+mod shared_store;
 pub mod store_contract;
 
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ pub use mariadb::MariaDb;
 pub use openmetrics::Metrics;
 pub use process::{Exit, Process, audit};
 pub use server::{config, on_worker, start, sum};
+pub use shared_store::{Manner, SharedStore};
 
 /// How long anything may take before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(20);
