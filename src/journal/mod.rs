@@ -18,6 +18,7 @@ mod batch;
 mod commit;
 mod dedup;
 mod disk;
+mod examine;
 mod feed;
 mod handle;
 mod intake;

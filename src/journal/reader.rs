@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Message;
 use super::options::Damage;
 use super::record::Kind;
-use super::segment::{DATA_START, Header, Page, Scanner, Step, file_name, number_of};
+use super::segment::{DATA_START, Header, Scanner, Step, file_name, number_of};
 use super::storage::Storage;
 
 /// Bytes read at a time: a delivery thread has one such buffer.
@@ -154,7 +154,7 @@ impl<S: Storage> Reader<S> {
             file => file.map_err(|source| ReadError::of(number, source))?,
         };
         let page = Header::read(&file, number).map_err(|source| ReadError::of(number, source))?;
-        let (Page::Whole(header) | Page::Half(header, _)) = page else { return Ok(None) };
+        let Some(header) = page.header() else { return Ok(None) };
         Ok(Some(Place { header, scanner: Scanner::new(file, header.seed(), DATA_START, CHUNK) }))
     }
 }

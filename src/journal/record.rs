@@ -8,7 +8,7 @@
 //! | 16 | 8 | batch: the number of the commit that it was part of; none has it twice |
 //! | 24 | 8 | time: milliseconds since 1970 |
 //! | 32 | 4 | synced: all before this byte of the segment was on the disk when the record was written |
-//! | 36 | 1 | kind: 1 message, 2 mark, 3 progress, 4 table |
+//! | 36 | 1 | kind: 1 message, 2 mark, 3 progress, 4 table, 5 lost |
 //! | 37 | 1 | flags: 1 has a key, 2 has a trace, 4 has a session |
 //! | 38 | 1 | length of the topic; of progress, that of the route's pattern |
 //! | 39 | 2 | length of the principal |
@@ -22,6 +22,8 @@
 //! A **table** is the first record of each segment: all routes and how far they are, so that no older segment is
 //! needed for that. Its body has for each route: flags (1; bit 0: keeps), the length of the pattern (1), the pattern, and
 //! the same as the body of progress.
+//!
+//! **Lost** stands where a repair found no valid record: it is as long as what it replaces, and its body is zeros.
 
 use crate::journal::options::{LogRoute, Progress};
 use crate::journal::{Draft, Message, TopicPattern};
@@ -57,6 +59,7 @@ pub(super) enum Kind {
     Mark = 2,
     Progress = 3,
     Table = 4,
+    Lost = 5,
 }
 
 /// What the records of one write have in common.
@@ -136,6 +139,19 @@ pub(super) fn put_table<'a>(
     end(out, start, stamp.seed);
 }
 
+/// Appends records that say of so many bytes, at least [`HEAD`], that they are lost.
+pub(super) fn put_lost(out: &mut Vec<u8>, stamp: Stamp, id: u64, bytes: usize) {
+    let mut left = bytes;
+    while left >= HEAD {
+        // What is left over has to be long enough for another.
+        let len = if left <= MAX_RECORD { left } else { (MAX_RECORD / 2).min(left - HEAD) };
+        let start = begin(out, stamp, Kind::Lost, id, 0);
+        out.resize(start + len, 0);
+        end(out, start, stamp.seed);
+        left -= len;
+    }
+}
+
 /// The most that a record of progress takes, with this many ids. Bytes.
 pub(super) fn progress_len(pattern: &TopicPattern, routes: usize, progress: &Progress) -> usize {
     HEAD + pattern.as_str().len() + 12 + 8 * progress.beyond.len().min(most_ids(routes))
@@ -167,11 +183,6 @@ fn end(out: &mut [u8], start: usize, seed: u32) {
     let record = &mut out[start..];
     let len = record.len() as u32;
     record[4..8].copy_from_slice(&len.to_be_bytes());
-    seal(record, seed);
-}
-
-/// Writes the checksum of a whole record.
-fn seal(record: &mut [u8], seed: u32) {
     let crc = crc32c::crc32c_append(seed, &record[4..]);
     record[..4].copy_from_slice(&crc.to_be_bytes());
 }
@@ -232,6 +243,7 @@ impl<'a> View<'a> {
             2 => Kind::Mark,
             3 => Kind::Progress,
             4 => Kind::Table,
+            5 => Kind::Lost,
             _ => return Err(Parsed::Invalid("its kind is none")),
         };
         let flags = head[37];
@@ -322,14 +334,9 @@ impl<'a> View<'a> {
         rest.is_empty().then_some(routes)
     }
 
-    #[allow(dead_code)]
-    /// The same record for another place: of another segment, or after other records.
-    pub fn put_again(&self, out: &mut Vec<u8>, seed: u32, synced: u32) {
-        let start = out.len();
-        out.extend_from_slice(self.bytes);
-        let record = &mut out[start..];
-        record[32..36].copy_from_slice(&synced.to_be_bytes());
-        seal(record, seed);
+    /// Whether a segment may begin with it.
+    pub fn begins(&self) -> bool {
+        matches!(self.kind, Kind::Table | Kind::Lost)
     }
 }
 
@@ -431,9 +438,21 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(matches!(View::parse(&bytes[..cut], STAMP.seed, |_| true), Parsed::Needs(n) if n > cut));
         }
-        let mut again = Vec::new();
-        view(&bytes).put_again(&mut again, 8, 17);
-        assert!(matches!(View::parse(&again, 8, |_| true), Parsed::Record(v) if v.synced == 17 && v.id == 5));
+    }
+
+    #[test]
+    fn what_is_lost_is_replaced_to_the_byte() {
+        for bytes in [HEAD, 100, MAX_RECORD, MAX_RECORD + 1, 5 * MAX_RECORD / 2] {
+            let mut out = Vec::new();
+            put_lost(&mut out, STAMP, 7, bytes);
+            assert_eq!(out.len(), bytes);
+            let mut rest = &out[..];
+            while !rest.is_empty() {
+                let lost = view(rest);
+                assert_eq!((lost.kind, lost.id), (Kind::Lost, 7));
+                rest = &rest[lost.len()..];
+            }
+        }
     }
 
     #[test]

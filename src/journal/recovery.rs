@@ -31,8 +31,9 @@ pub(super) fn open<S: Storage>(
     }
     let mut reading = Reading::new(&options, now_ms);
     let mut last = None;
-    for (index, header) in survey.chain.iter().enumerate() {
-        let expected = survey.chain.get(index + 1).map(|next| next.previous_end);
+    let chain: Vec<Header> = survey.pieces.iter().filter_map(|(_, header)| *header).collect();
+    for (index, header) in chain.iter().enumerate() {
+        let expected = chain.get(index + 1).map(|next| next.previous_end);
         last = Some(reading.read(&*storage, header, expected)?);
     }
     survey.superseded.iter().try_for_each(|number| without_messages(&*storage, *number))?;
@@ -91,8 +92,7 @@ impl<'o> Reading<'o> {
         let bytes = file.len().map_err(refused)?;
         let mut segment = Segment::new(*header, bytes, 0, self.options.routes.len());
         let mut order = self.order;
-        let (end, _) =
-            scan(file, header, expected, &mut order, |view| self.add(&mut segment, view)).map_err(refused)?;
+        let end = scan(file, header, expected, &mut order, |view| self.add(&mut segment, view)).map_err(refused)?;
         if let Some(damage) = end.damage {
             return Err(OpenError::Damaged(damage));
         }
@@ -117,33 +117,18 @@ impl<'o> Reading<'o> {
                     self.dedup.insert(digest, view.id, view.time_ms, self.now_ms);
                 }
             }
-            Kind::Table => {
-                self.table = view.table().unwrap_or_default();
-                let same = self.table.iter().map(|(route, _)| route).eq(&self.options.routes);
-                self.rerouted |= !same;
-                for index in 0..self.table.len() {
-                    self.progressed(index);
-                }
-            }
-            Kind::Progress => {
-                let Some((pattern, progress)) = view.progress() else { return };
-                let index = self.table.iter().position(|(route, _)| route.pattern.as_str() == pattern);
-                let Some(known) = index.and_then(|index| self.table.get_mut(index)) else { return };
-                if progress.upto >= known.1.upto {
-                    known.1 = progress;
-                }
-                index.into_iter().for_each(|index| self.progressed(index));
-            }
             Kind::Mark => {}
-        }
-    }
-
-    /// What is done needs not to be remembered for long; but by other routes it may not be done.
-    fn progressed(&mut self, index: usize) {
-        if let (false, Some((_, progress)), Some(runs)) =
-            (self.rerouted, self.table.get(index), self.runs.get_mut(index))
-        {
-            runs.finish(progress.upto);
+            Kind::Table | Kind::Progress | Kind::Lost => {
+                reroute::follow(&mut self.table, view);
+                if view.begins() {
+                    self.rerouted |= !self.table.iter().map(|(route, _)| route).eq(&self.options.routes);
+                }
+                // What is done need not be remembered for long; but by other routes it may not be done.
+                if !self.rerouted {
+                    let done = self.table.iter().map(|(_, progress)| progress.upto);
+                    self.runs.iter_mut().zip(done).for_each(|(runs, upto)| runs.finish(upto));
+                }
+            }
         }
     }
 
@@ -167,8 +152,8 @@ impl<'o> Reading<'o> {
 
     fn into_log<S: Storage>(self, storage: Arc<S>, survey: &Survey, routes: Vec<Route>) -> Result<Log<S>, OpenError> {
         let mut identity = [0; 16];
-        match survey.chain.last() {
-            Some(header) => identity = header.identity,
+        match survey.identity {
+            Some(known) => identity = known,
             None => getrandom::fill(&mut identity)
                 .map_err(|error| refused("choose the identity", "", io::Error::other(error.to_string())))?,
         }
@@ -196,15 +181,11 @@ impl<'o> Reading<'o> {
 }
 
 /// A segment may only be passed over when it has no messages.
-fn without_messages<S: Storage>(storage: &S, number: u64) -> Result<(), OpenError> {
+pub(super) fn without_messages<S: Storage>(storage: &S, number: u64) -> Result<(), OpenError> {
     let name = file_name(number);
     let refused = |source| refused("read", &name, source);
     let file = storage.open(&name).map_err(refused)?;
-    let (super::segment::Page::Whole(header) | super::segment::Page::Half(header, _)) =
-        Header::read(&file, number).map_err(refused)?
-    else {
-        return Ok(());
-    };
+    let Some(header) = Header::read(&file, number).map_err(refused)?.header() else { return Ok(()) };
     let mut messages = 0;
     let count = |view: &View<'_>| messages += u64::from(view.kind == Kind::Message);
     scan(file, &header, None, &mut Order::default(), count).map_err(refused)?;

@@ -2,8 +2,12 @@
 
 use std::io;
 
+use super::examine::{Piece, examine};
 use super::options::{Damage, LogRoute, Progress};
-use super::storage::Storage;
+use super::record::{Stamp, put_lost};
+use super::segment::{DATA_START, Header, file_name, number_of};
+use super::storage::{File, Storage};
+use super::survey::CHUNK;
 
 /// One segment, as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +79,7 @@ impl Report {
 /// # Errors
 /// The system refuses.
 pub fn verify<S: Storage>(storage: &S) -> io::Result<Report> {
-    let _ = storage;
-    unimplemented!()
+    Ok(examine(storage)?.report)
 }
 
 /// Keeps every valid record, puts damaged files aside under `….damaged`, and says what is lost; then a start succeeds.
@@ -85,6 +88,90 @@ pub fn verify<S: Storage>(storage: &S) -> io::Result<Report> {
 /// # Errors
 /// The system refuses. May be run again.
 pub fn repair<S: Storage>(storage: &S) -> io::Result<Report> {
-    let _ = storage;
-    unimplemented!()
+    resume(storage)?;
+    let found = examine(storage)?;
+    let mut aside = Vec::new();
+    if !found.report.is_sound() {
+        for piece in &found.pieces {
+            match &piece.header {
+                None => aside.push(put_aside(storage, &file_name(piece.number))?),
+                Some(header) if piece.mend_header || !piece.gaps.is_empty() => {
+                    aside.push(mend(storage, piece, header)?);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    let Report { losses, .. } = found.report;
+    let after = examine(storage)?.report;
+    if let Some(loss) = after.losses.first() {
+        return Err(io::Error::other(format!("{} after the repair as well", loss.damage)));
+    }
+    Ok(Report { losses, aside, ..after })
+}
+
+/// What a repaired segment is called until it takes the other's place.
+const REPAIRED: &str = ".repaired";
+
+/// A repair that was interrupted: what was ready takes its place, what was not is made anew.
+fn resume<S: Storage>(storage: &S) -> io::Result<()> {
+    let names = storage.list()?;
+    for repaired in names.iter().filter(|name| name.ends_with(REPAIRED)) {
+        let Some(name) = repaired.strip_suffix(REPAIRED).filter(|name| number_of(name).is_some()) else { continue };
+        // The other one goes only when this one is on the disk.
+        if names.iter().any(|other| other == name) {
+            storage.remove(repaired)?;
+        } else {
+            storage.rename(repaired, name)?;
+        }
+        storage.sync_names()?;
+    }
+    Ok(())
+}
+
+/// Renames a file, to a name that none has.
+fn put_aside<S: Storage>(storage: &S, name: &str) -> io::Result<String> {
+    let names = storage.list()?;
+    let mut aside = format!("{name}.damaged");
+    let mut count = 1;
+    while names.contains(&aside) {
+        count += 1;
+        aside = format!("{name}.damaged.{count}");
+    }
+    storage.rename(name, &aside)?;
+    storage.sync_names()?;
+    Ok(aside)
+}
+
+/// Writes a copy of a segment with what is wrong in it mended: every record stays where it is. The copy takes its place.
+fn mend<S: Storage>(storage: &S, piece: &Piece, header: &Header) -> io::Result<String> {
+    let name = file_name(piece.number);
+    let repaired = format!("{name}{REPAIRED}");
+    let from = storage.open(&name)?;
+    let to = storage.create(&repaired, piece.len.max(piece.end.into()))?;
+    let mut buffer = vec![0; CHUNK];
+    let mut at = u64::from(DATA_START);
+    while at < piece.end.into() {
+        let len = (CHUNK as u64).min(u64::from(piece.end) - at) as usize;
+        let read = from.read_at(buffer.get_mut(..len).unwrap_or_default(), at)?;
+        if read == 0 {
+            break;
+        }
+        to.write_at(buffer.get(..read).unwrap_or_default(), at)?;
+        at += read as u64;
+    }
+    for gap in &piece.gaps {
+        let stamp = Stamp { seed: header.seed(), batch: gap.batch, synced: gap.synced };
+        let mut lost = Vec::new();
+        put_lost(&mut lost, stamp, gap.after + 1, (gap.to - gap.from) as usize);
+        to.write_at(&lost, gap.from.into())?;
+    }
+    to.write_at(&header.page(), 0)?;
+    to.set_len(piece.end.into())?;
+    to.sync()?;
+    storage.sync_names()?;
+    let aside = put_aside(storage, &name)?;
+    storage.rename(&repaired, &name)?;
+    storage.sync_names()?;
+    Ok(aside)
 }

@@ -1,7 +1,8 @@
 //! Routes that are not those of the last run: nothing that was to be delivered is forgotten for that.
 
+use super::TopicPattern;
 use super::options::{LogRoute, OpenError, Progress};
-use super::record::Kind;
+use super::record::{Kind, View};
 use super::recovery::Reading;
 use super::retention::Runs;
 use super::segment::file_name;
@@ -96,4 +97,27 @@ fn settle_one(route: &LogRoute, start: Option<u64>, known: Option<&Progress>, la
             Progress { upto: last_id, beyond: Vec::new() }
         }
     }
+}
+
+/// Keeps the routes as they are while the records go by.
+pub(super) fn follow(table: &mut Vec<(LogRoute, Progress)>, view: &View<'_>) {
+    match view.kind {
+        Kind::Table => *table = view.table().unwrap_or_default(),
+        Kind::Progress => {
+            let Some((pattern, progress)) = view.progress() else { return };
+            let known = table.iter_mut().find(|(route, _)| route.pattern.as_str() == pattern);
+            if let Some((_, known)) = known.filter(|(_, known)| progress.upto >= known.upto) {
+                *known = progress;
+            }
+        }
+        // The table of the segment before holds; without one, everything is still to be delivered.
+        Kind::Lost if table.is_empty() => *table = all_due(),
+        Kind::Lost | Kind::Message | Kind::Mark => {}
+    }
+}
+
+/// A table of which nobody knows what it was: no message is known to be done.
+fn all_due() -> Vec<(LogRoute, Progress)> {
+    let pattern = TopicPattern::parse("*");
+    pattern.into_iter().map(|pattern| (LogRoute { pattern, keeps: false }, Progress::default())).collect()
 }

@@ -77,6 +77,16 @@ pub(super) enum Page {
     Version(u32),
 }
 
+impl Page {
+    /// The header, if one is whole.
+    pub fn header(&self) -> Option<Header> {
+        match self {
+            Page::Whole(header) | Page::Half(header, _) => Some(*header),
+            Page::None | Page::Version(_) => None,
+        }
+    }
+}
+
 impl Header {
     /// The segment's first page.
     pub fn page(&self) -> Vec<u8> {
@@ -206,10 +216,6 @@ impl<F: File> Scanner<F> {
 
     pub fn file(&self) -> &F {
         &self.file
-    }
-
-    pub fn into_file(self) -> F {
-        self.file
     }
 
     /// What was read ahead is read again: it may have been written since.

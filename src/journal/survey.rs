@@ -13,8 +13,10 @@ pub(super) const CHUNK: usize = 1 << 20;
 /// The segments of a log.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    /// Those with records, oldest first.
-    pub chain: Vec<Header>,
+    /// Those with records, oldest first, and their headers; `None`: both are broken.
+    pub pieces: Vec<(u64, Option<Header>)>,
+    /// The log's identity, as the newest of them has it.
+    pub identity: Option<[u8; 16]>,
     /// Those behind them that were made and not written to, newest first.
     pub empty: Vec<u64>,
     /// Those that had no messages, and whose progress is in their successor: to be removed.
@@ -72,18 +74,18 @@ pub(super) fn survey<S: Storage>(storage: &S) -> Result<Survey, OpenError> {
             continue;
         }
         survey.check(number, wanted, &page, content);
-        wanted = match page {
-            Page::Whole(header) | Page::Half(header, _) => {
-                survey.chain.push(header);
-                Some(header.previous)
-            }
-            Page::None | Page::Version(_) => None,
-        };
+        let header = page.header();
+        survey.pieces.push((number, header));
+        survey.identity = survey.identity.or(header.map(|header| header.identity));
+        wanted = header.map(|header| header.previous);
     }
-    survey.chain.reverse();
+    survey.pieces.reverse();
     survey.faults.reverse();
     Ok(survey)
 }
+
+/// What is wrong with a segment that is not the log's.
+const FOREIGN: &str = "it belongs to another journal";
 
 impl Survey {
     fn check(&mut self, number: u64, wanted: Option<u64>, page: &Page, content: Content) {
@@ -96,8 +98,8 @@ impl Survey {
         match page {
             Page::Half(_, offset) => fault(number, *offset, "one of its two headers is broken"),
             Page::None | Page::Version(_) => fault(number, 0, "its headers are broken"),
-            Page::Whole(header) if self.chain.last().is_some_and(|next| next.identity != header.identity) => {
-                fault(number, 12, "it belongs to another journal");
+            Page::Whole(header) if self.identity.is_some_and(|identity| identity != header.identity) => {
+                self.faults.push(Damage { file: file_name(number), offset: 12, what: FOREIGN.to_owned() });
             }
             Page::Whole(_) => {}
         }
@@ -137,7 +139,7 @@ fn first_record<F: File>(file: F, header: &Header) -> io::Result<Content> {
     let mut scanner = Scanner::new(file, seed, DATA_START, 4096);
     loop {
         match scanner.next()? {
-            Step::Record(_, view) if view.kind == Kind::Table => return Ok(Content::Records),
+            Step::Record(_, view) if view.begins() => return Ok(Content::Records),
             Step::Record(..) | Step::Invalid(_) => {}
         }
         scanner.seek(DATA_START);
@@ -147,7 +149,7 @@ fn first_record<F: File>(file: F, header: &Header) -> io::Result<Content> {
         if found.record.is_none() {
             return Ok(Content::None(found.end - DATA_START));
         }
-        if !matches!(scanner.next()?, Step::Record(_, view) if view.kind == Kind::Table) {
+        if !matches!(scanner.next()?, Step::Record(_, view) if view.begins()) {
             let what = "its first record is broken, and one behind it says that it was on the disk".to_owned();
             return Ok(Content::Damaged(Damage { file: file_name(header.number), offset: DATA_START.into(), what }));
         }
@@ -185,10 +187,80 @@ pub(super) fn scan<F: File>(
     expected: Option<u32>,
     order: &mut Order,
     mut each: impl FnMut(&View<'_>),
-) -> io::Result<(End, F)> {
-    let name = file_name(header.number);
+) -> io::Result<End> {
     let mut end = End { at: DATA_START, proven: DATA_START, ..End::default() };
     let mut scanner = Scanner::new(file, header.seed(), DATA_START, CHUNK);
+    scan_on(&mut scanner, header, expected, order, &mut end, &mut each)?;
+    Ok(end)
+}
+
+/// What can't be read in a segment.
+#[derive(Clone, Debug)]
+pub(super) struct Gap {
+    pub damage: Damage,
+    pub from: u32,
+    pub to: u32,
+    /// The last message before it, and the first that can be behind.
+    pub after: u64,
+    pub before: Option<u64>,
+    /// What a record in its place has to say.
+    pub batch: u64,
+    pub synced: u32,
+}
+
+/// The same, but goes on behind what is damaged.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn salvage<F: File>(
+    file: F,
+    header: &Header,
+    expected: Option<u32>,
+    order: &mut Order,
+    mut each: impl FnMut(&View<'_>),
+) -> io::Result<(End, Vec<Gap>)> {
+    let mut end = End { at: DATA_START, proven: DATA_START, ..End::default() };
+    let mut scanner = Scanner::new(file, header.seed(), DATA_START, CHUNK);
+    let mut gaps: Vec<Gap> = Vec::new();
+    loop {
+        let first = (order.last_id, end.at);
+        let mut next_id = None;
+        scan_on(&mut scanner, header, expected, order, &mut end, &mut |view| {
+            next_id.get_or_insert(view.id);
+            each(view);
+        })?;
+        if let Some(gap) = gaps.last_mut().filter(|gap| gap.before.is_none() && first.1 == gap.to) {
+            gap.before = next_id;
+        }
+        let Some(damage) = end.damage.take() else { return Ok((end, gaps)) };
+        let from = end.at;
+        let found = search(scanner.file(), header.seed(), from + 1, |offset, view| {
+            let in_order = view.batch >= order.last_batch && (end.proven..=offset).contains(&view.synced);
+            let fits = expected.is_none_or(|expected| offset < expected);
+            let is_new = view.id > order.last_id && view.id >= header.first_id;
+            in_order && fits && is_new && view.kind != Kind::Table
+        })?;
+        let to = found.record.or(expected).unwrap_or(found.end).max(from);
+        let (batch, synced) = (order.last_batch, end.proven);
+        gaps.push(Gap { damage, from, to, after: order.last_id, before: None, batch, synced });
+        end.at = to;
+        scanner.seek(to);
+        if found.record.is_none() {
+            return Ok((end, gaps));
+        }
+    }
+}
+
+/// Reads on from where the scanner is, until the end or damage.
+fn scan_on<F: File>(
+    scanner: &mut Scanner<F>,
+    header: &Header,
+    expected: Option<u32>,
+    order: &mut Order,
+    end: &mut End,
+    each: &mut dyn FnMut(&View<'_>),
+) -> io::Result<()> {
+    let name = file_name(header.number);
     let mut retried = None;
     loop {
         if expected.is_some_and(|expected| scanner.position() >= expected) {
@@ -196,7 +268,7 @@ pub(super) fn scan<F: File>(
                 let what = "its last record goes on where its successor says that they end";
                 end.damage = Some(Damage { file: name, offset: end.at.into(), what: what.to_owned() });
             }
-            break;
+            return Ok(());
         }
         let why = match scanner.next()? {
             Step::Record(at, view) => match order.admit(at, &view, header, end.proven) {
@@ -214,22 +286,21 @@ pub(super) fn scan<F: File>(
         if let Some(expected) = expected {
             let what = format!("{why}, and records should go on to byte {expected}");
             end.damage = Some(Damage { file: name, offset: end.at.into(), what });
-            break;
+            return Ok(());
         }
         let found = proof(scanner.file(), header, end.at, order)?;
         if found.record.is_none() {
             end.torn = found.end - end.at;
-            break;
+            return Ok(());
         }
         // Beside a running server, the record may have come meanwhile.
         if retried == Some(end.at) {
             let what = format!("{why}, and a record behind it says that it was on the disk");
             end.damage = Some(Damage { file: name, offset: end.at.into(), what });
-            break;
+            return Ok(());
         }
         retried = Some(end.at);
     }
-    Ok((end, scanner.into_file()))
 }
 
 /// A record which says that what stands at `broken` was on the disk when it was written.
@@ -243,7 +314,8 @@ impl Order {
     /// Whether a valid record may stand where it does; then it is the last.
     pub fn admit(&mut self, at: u32, view: &View<'_>, header: &Header, synced: u32) -> Result<(), &'static str> {
         let is_first = at == DATA_START;
-        if (view.kind == Kind::Table) != is_first {
+        // What is lost at the beginning was the table.
+        if (view.kind == Kind::Table) != is_first && !(is_first && view.kind == Kind::Lost) {
             return Err("a table does not stand at the beginning alone");
         }
         if view.batch < self.last_batch || !(synced..=at).contains(&view.synced) {
