@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tidegate::session::store::remote::{Gateway, Patience};
 use tidegate::session::store::{Wanted, Written};
 
-use super::redis_servers::RedisServer;
+use super::redis_servers::Asked;
 use super::{PATIENT, claim, open, pair, put, store, store_of};
-use crate::support::{Daemon, Latch, MariaDb, until};
+use crate::support::{Daemon, Latch, MariaDb, Redis, until};
 
 /// A server that is killed with `kill -9` has what it has confirmed.
 fn killed(url: &str, kill: impl Fn(), restart: impl Fn()) {
@@ -34,8 +34,8 @@ fn killed(url: &str, kill: impl Fn(), restart: impl Fn()) {
 
 #[test]
 fn what_was_committed_survives_the_kill_of_redis() {
-    let server = RedisServer::start();
-    killed(&server.url(), || server.daemon.kill(), || server.restart());
+    let server = Redis::start();
+    killed(&server.url(), || server.kill(), || server.restart());
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn what_was_committed_survives_the_kill_of_mariadb() {
 /// A connection that the server's restart has cut costs nobody an error.
 #[test]
 fn a_server_that_was_started_anew_in_between_is_not_noticed() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let database = MariaDb::start();
     let restarts: [(String, &dyn Fn()); 2] =
         [(server.url(), &|| server.restart()), (database.database("anew"), &|| database.restart())];
@@ -93,8 +93,8 @@ fn frozen(url: &str, daemon: &Daemon) {
 
 #[test]
 fn a_frozen_redis_holds_nobody_up_for_longer_than_the_time_out() {
-    let server = RedisServer::start();
-    frozen(&server.url(), &server.daemon);
+    let server = Redis::start();
+    frozen(&server.url(), &server);
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn forward(mut client: TcpStream, mut server: TcpStream, holds: &AtomicBool, lat
 /// written more.
 #[test]
 fn what_redis_is_told_late_undoes_nothing() {
-    let server = RedisServer::start();
-    let proxy = Proxy::start(server.daemon.port);
+    let server = Redis::start();
+    let proxy = Proxy::start(server.port);
     let gateway = Gateway::new().unwrap();
     let patience = Patience { timeout: Duration::from_millis(300), ..PATIENT };
     let mut late = store_of(&gateway, &format!("redis://127.0.0.1:{}", proxy.port), patience);
@@ -169,7 +169,7 @@ fn what_redis_is_told_late_undoes_nothing() {
 
 #[test]
 fn an_error_does_not_tell_the_password() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let () = server.call(&["CONFIG", "SET", "requirepass", "s3cr3t"]);
     let database = MariaDb::shared();
     database.database("password");

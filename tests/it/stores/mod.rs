@@ -1,6 +1,7 @@
 //! Session stores elsewhere, against real servers.
 
 mod faults;
+mod gateways;
 mod promises;
 mod redis_forms;
 mod redis_servers;

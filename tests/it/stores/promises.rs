@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use tidegate::session::store::remote::{Gateway, Patience};
 use tidegate::session::store::{Write, WriteOp, Written};
 
-use super::redis_servers::RedisServer;
+use super::redis_servers::Asked;
 use super::{PATIENT, claim, key, now_ms, open, pair, put, store, store_of};
-use crate::support::{MariaDb, store_contract, until};
+use crate::support::{MariaDb, Redis, store_contract, until};
 
 #[test]
 fn redis_keeps_the_contract_of_stores() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     store_contract::check(&mut *store(&server.url()), *b"contract", now_ms());
     let (mut a, mut b) = (store(&server.url()), store(&format!("{}?prefix=other:", server.url())));
     assert_eq!(a.commit(&[open(1, Vec::new())]).unwrap(), [Written::Done]);
@@ -55,7 +55,7 @@ fn race(url: &str) {
 
 #[test]
 fn of_two_that_claim_a_session_at_the_same_time_one_owns_it() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     race(&server.url());
     race(&MariaDb::shared().database("race"));
 }
@@ -93,7 +93,7 @@ fn thousand() -> Vec<Write> {
 fn a_thousand_puts_are_few_round_trips() {
     let opens: Vec<Write> = (0..100).map(|n| open(n, Vec::new())).collect();
 
-    let server = RedisServer::start();
+    let server = Redis::start();
     let mut redis = store(&server.url());
     redis.commit(&opens).unwrap();
     let before = server.info("total_reads_processed");
@@ -118,7 +118,7 @@ fn a_thousand_puts_are_few_round_trips() {
 fn the_largest_session_comes_back_whole() {
     let value = |n: u16| -> Vec<u8> { (0..60_000_u32).map(|at| (at * u32::from(n + 1)) as u8).collect() };
     let state: Vec<_> = (0..100).map(|n: u16| pair(&n.to_be_bytes(), &value(n))).collect();
-    let server = RedisServer::start();
+    let server = Redis::start();
     for url in [server.url(), MariaDb::shared().database("large")] {
         let mut store = store(&url);
         assert_eq!(store.commit(&[open(1, state.clone())]).unwrap(), [Written::Done]);
@@ -130,7 +130,7 @@ fn the_largest_session_comes_back_whole() {
 
 #[test]
 fn a_session_whose_time_has_run_out_is_gone_with_its_state() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let mut redis = store(&server.url());
     let op = WriteOp::Open { principal: "alice".into(), ends_ms: now_ms() + 50, state: vec![pair(b"k", b"v")] };
     redis.commit(&[Write { key: key(1), fence: 1, op: op.clone() }]).unwrap();
@@ -154,7 +154,7 @@ fn a_session_whose_time_has_run_out_is_gone_with_its_state() {
 /// failed over may have forgotten a claim.
 #[test]
 fn the_same_fence_in_another_process_is_not_the_owners() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     for url in [server.url(), MariaDb::shared().database("same")] {
         let (mut ours, mut theirs) = (store(&url), store(&url));
         ours.commit(&[open(1, vec![pair(b"k", b"ours")])]).unwrap();
@@ -166,7 +166,7 @@ fn the_same_fence_in_another_process_is_not_the_owners() {
 
 #[test]
 fn connections_that_are_old_or_were_idle_are_replaced() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let old = Patience { lifetime: Duration::ZERO, ..PATIENT };
     let idle = Patience { idle: Duration::from_millis(20), ..PATIENT };
     let database = MariaDb::start();
@@ -195,7 +195,7 @@ fn connections_that_are_old_or_were_idle_are_replaced() {
 
 #[test]
 fn a_store_at_rest_closes_its_connection_when_that_has_been_idle() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let database = MariaDb::start();
     let url = database.database("rest");
     let open: [(String, &dyn Fn() -> u64); 2] =

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate::session::store::{Wanted, Write, Written};
 
-use super::redis_servers::{Cluster, RedisServer, Watched};
+use super::redis_servers::{Asked, Cluster, Watched};
 use super::{claim, key, now_ms, open, pair, put, store};
-use crate::support::{store_contract, until};
+use crate::support::{Redis, store_contract, until};
 
 #[test]
 fn a_cluster_keeps_the_contract_and_every_node_has_its_share() {
@@ -43,7 +43,7 @@ fn sessions_follow_their_slot_to_another_node() {
     assert_eq!(kept.commit(&batch).unwrap(), [Written::Done; 4]);
     assert_eq!((from.call::<u64>(&["DBSIZE"]), to.call::<u64>(&["DBSIZE"])), (1, 1));
     let name: Vec<String> = from.call(&["KEYS", "*"]);
-    let () = from.call(&["MIGRATE", "127.0.0.1", &to.daemon.port.to_string(), &name[0], "0", "5000"]);
+    let () = from.call(&["MIGRATE", "127.0.0.1", &to.port.to_string(), &name[0], "0", "5000"]);
     for node in [to, from] {
         let () = node.call(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
     }
@@ -55,7 +55,7 @@ fn sessions_follow_their_slot_to_another_node() {
     assert_eq!(state, [pair(b"a", b"3"), pair(b"k", b"v")]);
 }
 
-fn node_id(node: &RedisServer) -> String {
+fn node_id(node: &Redis) -> String {
     node.call(&["CLUSTER", "MYID"])
 }
 
@@ -64,7 +64,7 @@ fn a_sentinel_leads_to_the_master_and_to_the_next_when_that_is_gone() {
     let watched = Watched::start();
     let mut kept = store(&format!("{}?wait=1", watched.url()));
     kept.commit(&[open(1, vec![pair(b"k", b"v")])]).unwrap();
-    watched.master.daemon.kill();
+    watched.master.kill();
     kept.commit(&[put(1, 1, b"k", b"w")]).unwrap_err();
     let mut next = store(&watched.url());
     until("the replica is the master", || next.commit(&[put(1, 1, b"k", b"w")]).is_ok());
@@ -80,16 +80,16 @@ fn a_write_that_too_few_replicas_have_is_not_confirmed() {
     let watched = Watched::start();
     let mut kept = store(&format!("{}?wait=1", watched.master.url()));
     assert_eq!(kept.commit(&[open(1, Vec::new())]).unwrap(), [Written::Done]);
-    watched.replica.daemon.freeze();
+    watched.replica.freeze();
     let why = kept.commit(&[put(1, 1, b"k", b"v")]).unwrap_err().0;
     assert!(why.contains("0 of 1 replicas"), "{why}");
-    watched.replica.daemon.thaw();
+    watched.replica.thaw();
     until("the replica has caught up", || kept.commit(&[put(1, 1, b"k", b"v")]).is_ok());
 }
 
 #[test]
 fn scripts_that_redis_has_forgotten_are_loaded_again_and_order_is_kept() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let mut kept = store(&server.url());
     kept.commit(&[open(1, Vec::new())]).unwrap();
     for n in 0..20_u8 {
@@ -105,7 +105,7 @@ fn scripts_that_redis_has_forgotten_are_loaded_again_and_order_is_kept() {
 
 #[test]
 fn what_redis_refuses_for_now_is_not_taken_for_done() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let mut kept = store(&server.url());
     kept.commit(&[open(1, Vec::new())]).unwrap();
     let () = server.call(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -119,7 +119,7 @@ fn what_redis_refuses_for_now_is_not_taken_for_done() {
 /// done and earlier ones are not.
 #[test]
 fn writes_of_a_session_keep_their_order_while_scripts_come_and_go() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let mut kept = store(&server.url());
     kept.commit(&[open(1, Vec::new())]).unwrap();
     let stop = AtomicBool::new(false);

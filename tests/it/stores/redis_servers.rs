@@ -4,76 +4,31 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, Connection, FromRedisValue};
+use redis::{Client, Connection, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
-use crate::support::{Daemon, PATIENCE, until};
+use crate::support::{Daemon, Redis, until};
 
-/// A server with data of its own, which are on the disk before anything is answered.
-pub struct RedisServer {
-    pub daemon: Daemon,
-    _dir: TempDir,
-}
-
-impl RedisServer {
-    pub fn start() -> RedisServer {
-        RedisServer::with(&[])
-    }
-
-    /// With more on its command line.
-    pub fn with(more: &[&str]) -> RedisServer {
-        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().to_owned();
-        let daemon = Daemon::start(move |port| {
-            let mut command = Command::new("redis-server");
-            command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(&data);
-            command.args(["--appendonly", "yes", "--appendfsync", "always"]).args(&more);
-            command
-        });
-        let server = RedisServer { daemon, _dir: dir };
-        server.wait();
-        server
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis://{}", self.address())
-    }
-
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.daemon.port)
-    }
-
-    /// What the server answers to a command.
-    pub fn call<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        call(&mut self.connection().unwrap(), words).unwrap()
-    }
+/// What a test asks a server.
+pub trait Asked {
+    /// What it answers to a command.
+    fn call<T: FromRedisValue>(&self, words: &[&str]) -> T;
 
     /// A number of `INFO`'s.
-    pub fn info(&self, name: &str) -> u64 {
+    fn info(&self, name: &str) -> u64 {
         let all: String = self.call(&["INFO", "all"]);
         let line = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap_or_else(|| panic!("no {name} in {all}")).trim().parse().unwrap()
     }
+}
 
-    /// Starts it again after it was killed, and waits until it has read its data.
-    pub fn restart(&self) {
-        self.daemon.restart();
-        self.wait();
-    }
-
-    fn wait(&self) {
-        until("Redis answers", || self.connection().is_ok_and(|mut c| call::<String>(&mut c, &["PING"]).is_ok()));
-    }
-
-    fn connection(&self) -> redis::RedisResult<Connection> {
-        let connection = Client::open(self.url())?.get_connection_with_timeout(PATIENCE)?;
-        connection.set_read_timeout(Some(PATIENCE))?;
-        Ok(connection)
+impl Asked for Redis {
+    fn call<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        call(&mut self.connect(), words).unwrap()
     }
 }
 
-fn call<T: FromRedisValue>(connection: &mut Connection, words: &[&str]) -> redis::RedisResult<T> {
+fn call<T: FromRedisValue>(connection: &mut Connection, words: &[&str]) -> RedisResult<T> {
     let mut command = redis::cmd(words[0]);
     for word in &words[1..] {
         command.arg(*word);
@@ -83,15 +38,15 @@ fn call<T: FromRedisValue>(connection: &mut Connection, words: &[&str]) -> redis
 
 /// A cluster of three masters.
 pub struct Cluster {
-    pub nodes: Vec<RedisServer>,
+    pub nodes: Vec<Redis>,
 }
 
 impl Cluster {
     pub fn start() -> Cluster {
-        let nodes: Vec<RedisServer> = (0..3)
-            .map(|_| RedisServer::with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
+        let nodes: Vec<Redis> = (0..3)
+            .map(|_| Redis::start_with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
             .collect();
-        let first = nodes[0].daemon.port.to_string();
+        let first = nodes[0].port.to_string();
         for (at, node) in nodes.iter().enumerate() {
             let (from, to) = (at * 16_384 / 3, (at + 1) * 16_384 / 3 - 1);
             let () = node.call(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]);
@@ -110,12 +65,12 @@ impl Cluster {
     }
 
     pub fn url(&self) -> String {
-        let hosts: Vec<String> = self.nodes.iter().map(RedisServer::address).collect();
+        let hosts: Vec<String> = self.nodes.iter().map(Redis::address).collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 
     /// The node that has a slot, and one that has not.
-    pub fn of_slot(&self, slot: u64) -> (&RedisServer, &RedisServer) {
+    pub fn of_slot(&self, slot: u64) -> (&Redis, &Redis) {
         let at = usize::try_from(slot * 3 / 16_384).unwrap();
         (&self.nodes[at], &self.nodes[(at + 1) % 3])
     }
@@ -123,17 +78,17 @@ impl Cluster {
 
 /// A master, its replica, and a sentinel that makes the one the other when the first is gone.
 pub struct Watched {
-    pub master: RedisServer,
-    pub replica: RedisServer,
+    pub master: Redis,
+    pub replica: Redis,
     pub sentinel: Daemon,
     _dir: Arc<TempDir>,
 }
 
 impl Watched {
     pub fn start() -> Watched {
-        let master = RedisServer::start();
-        let port = master.daemon.port.to_string();
-        let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        let master = Redis::start();
+        let port = master.port.to_string();
+        let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
         until("the replica has caught up", || {
             replica.call::<String>(&["INFO", "replication"]).contains("link_status:up")
         });
@@ -154,7 +109,7 @@ impl Watched {
         until("the sentinel knows the replica", || {
             let client = Client::open(format!("redis://127.0.0.1:{}", watched.sentinel.port)).unwrap();
             let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).unwrap();
-            let known: redis::RedisResult<redis::Value> = call(&mut connection, &["SENTINEL", "REPLICAS", "main"]);
+            let known: RedisResult<redis::Value> = call(&mut connection, &["SENTINEL", "REPLICAS", "main"]);
             matches!(known, Ok(redis::Value::Array(replicas)) if replicas.len() == 1)
         });
         watched
