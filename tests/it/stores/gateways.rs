@@ -54,6 +54,7 @@ fn read(client: &mut Client, key: &[u8]) -> Vec<u8> {
 }
 
 /// The session, resumed.
+#[track_caller]
 fn resume(gateway: &Process, session: SessionId) -> Client {
     let mut client = Client::connect(gateway.address);
     let ready = client.resume(b"", session);
@@ -172,6 +173,8 @@ fn a_store_that_is_killed_and_comes_back_has_lost_nothing_that_was_acknowledged(
         until("what is put is committed again", || try_put(&mut client, b"k", b"after"));
         until("the new one can hold something", || try_put(&mut fresh, b"f", b"kept"));
         until("all are saved", || metric(&a, "tidegate_session_store_unsaved") == 0);
+        // The other gateway asks the store again only after a while.
+        until("the other gateway has seen it, too", || metric(&b, "tidegate_session_store_up") == 1);
         assert_eq!(read(&mut resume(&b, ready.session), b"k"), b"after");
         assert_eq!(read(&mut resume(&b, in_memory.session), b"f"), b"kept");
     });
