@@ -200,8 +200,10 @@ impl Life {
             }
             Op::Commit => self.commit(),
             Op::Mark => {
+                // Where something is staged, or the segment is full, there is no place for one.
+                let calls = self.disk.state().calls;
                 self.log().mark_synced();
-                if self.mark == Mark::None {
+                if self.mark == Mark::None && self.disk.state().calls > calls {
                     self.mark = Mark::Written;
                 }
             }
