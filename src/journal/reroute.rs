@@ -27,6 +27,8 @@ pub(super) fn settle<S: Storage>(
         .collect();
 
     let mut starts: Vec<Option<u64>> = vec![None; routes.len()];
+    // Of what a route has done beyond its `upto`, that which is still its own.
+    let mut beyond: Vec<Vec<u64>> = vec![Vec::new(); routes.len()];
     let mut kept = 0;
     reading.runs = routes.iter().map(|_| Runs::default()).collect();
     let runs = &mut reading.runs;
@@ -55,6 +57,10 @@ pub(super) fn settle<S: Storage>(
             if let Some(runs) = runs.get_mut(route) {
                 runs.push(id);
             }
+            let done = known.get(route).copied().flatten().is_some_and(|known| id > known.upto && known.has(id));
+            if let Some(beyond) = beyond.get_mut(route).filter(|_| done) {
+                beyond.push(id);
+            }
             if let Some(start) = starts.get_mut(route).filter(|_| is_due) {
                 start.get_or_insert(id);
             }
@@ -64,11 +70,12 @@ pub(super) fn settle<S: Storage>(
     if kept > 0 {
         log::warn!(messages = kept; "{kept} messages that were to be delivered stay in the journal alone: their topics' route is none now");
     }
-    let settled = starts.iter().zip(&known).zip(routes).enumerate();
+    let known = known.into_iter().zip(beyond).map(|(known, beyond)| known.map(|k| Progress { upto: k.upto, beyond }));
+    let settled = starts.iter().zip(known).zip(routes).enumerate();
     let settled: Vec<Progress> = settled
         .map(
             |(index, ((start, known), route))| {
-                if delivers(index) { settle_one(route, *start, *known, last_id) } else { Progress::default() }
+                if delivers(index) { settle_one(route, *start, known, last_id) } else { Progress::default() }
             },
         )
         .collect();
@@ -76,7 +83,7 @@ pub(super) fn settle<S: Storage>(
     Ok(settled)
 }
 
-fn settle_one(route: &LogRoute, start: Option<u64>, known: Option<&Progress>, last_id: u64) -> Progress {
+fn settle_one(route: &LogRoute, start: Option<u64>, known: Option<Progress>, last_id: u64) -> Progress {
     let pattern = route.pattern.as_str();
     let upto = start.map(|start| start - 1);
     match (known, upto) {
@@ -85,7 +92,7 @@ fn settle_one(route: &LogRoute, start: Option<u64>, known: Option<&Progress>, la
                 "the route {pattern} begins again at message {}: it has taken over what another one had left", upto + 1);
             Progress { upto, beyond: Vec::new() }
         }
-        (Some(known), _) => known.clone(),
+        (Some(known), _) => known,
         (None, Some(upto)) => {
             log::warn!(route = pattern, from = upto + 1;
                 "the route {pattern} is new, and begins at message {}: it has taken over what another one had left", upto + 1);
