@@ -80,14 +80,7 @@ impl Life {
 pub fn options(dice: &mut Dice<'_>) -> (LogOptions, usize) {
     let (segment_bytes, largest) =
         [(16_384, 2_000), (24_576, 3_000), (65_536, 12_000), (524_288, 65_535)][dice.weighted(&[50, 30, 18, 2])];
-    let route = |pattern: &str, keeps| {
-        let pattern = TopicPattern::parse(pattern).expect("a pattern");
-        LogRoute { pattern, keeps }
-    };
-    let mut routes = vec![route("orders/#", false), route("audit", false), route("logs/+", true)];
-    if dice.chance(50) {
-        routes.push(route("*", dice.chance(50)));
-    }
+    let routes = routes(dice);
     let options = LogOptions {
         segment_bytes,
         max_bytes: segment_bytes * dice.pick(&[4, 8, 1_000]),
@@ -99,4 +92,18 @@ pub fn options(dice: &mut Dice<'_>) -> (LogOptions, usize) {
         routes,
     };
     (options, largest)
+}
+
+/// Where messages go: the first route that matches.
+pub fn routes(dice: &mut Dice<'_>) -> Vec<LogRoute> {
+    let sets: [&[(&str, bool)]; 5] = [
+        &[("orders/#", false), ("audit", false), ("logs/+", true)],
+        &[("orders/#", false), ("audit", false), ("logs/+", true), ("*", false)],
+        &[("audit", true), ("orders/eu", false), ("orders/#", false), ("*", true)],
+        &[("*", false)],
+        &[("logs/+", false), ("orders/#", false), ("audit", false)],
+    ];
+    let set = sets[dice.weighted(&[30, 30, 20, 10, 10])].iter();
+    set.map(|(pattern, keeps)| LogRoute { pattern: TopicPattern::parse(pattern).expect("a pattern"), keeps: *keeps })
+        .collect()
 }

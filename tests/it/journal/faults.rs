@@ -69,9 +69,9 @@ impl Weather {
     /// One of the days that a disk has.
     pub fn draw(dice: &mut Dice<'_>) -> Weather {
         let crashes = Weather { stop: dice.pick(&[20, 60, 200]), ..Weather::default() };
-        match dice.weighted(&[35, 10, 15, 15, 10, 15]) {
+        match dice.weighted(&[25, 15, 20, 15, 10, 15]) {
             0 => crashes,
-            1 => Weather { sync: dice.pick(&[30, 300]), ..crashes },
+            1 => Weather { sync: dice.pick(&[100, 800]), ..crashes },
             2 => Weather { room: 1_000, room_in_write: 200, free: 300, ..crashes },
             3 => Weather { write: 100, short: 100, names: 100, ..crashes },
             4 => Weather { read: 100, names: 200, free: 1_000, ..crashes },

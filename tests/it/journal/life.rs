@@ -14,6 +14,8 @@ use crate::sim::Dice;
 /// The capacity of a disk that is never full.
 pub const ROOMY: u64 = u64::MAX / 2;
 
+const EPOCH: u64 = 1_700_000_000_000;
+
 /// What can be done with a log.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
@@ -42,6 +44,8 @@ pub struct Life {
     pub model: Model,
     pub options: LogOptions,
     pub now: u64,
+    /// The latest time that it ever was: the clock may go back.
+    pub latest: u64,
     pub dice: Dice<'static>,
     pub largest: usize,
     pub keys: Vec<Sender>,
@@ -90,7 +94,8 @@ impl Life {
             log: None,
             model: Model::new(options.clone()),
             options,
-            now: 1_700_000_000_000,
+            now: EPOCH,
+            latest: EPOCH,
             dice: Dice::seeded(seed.wrapping_add(1 << 63)),
             largest,
             keys: Vec::new(),
@@ -111,7 +116,9 @@ impl Life {
         let mut ended = 0;
         self.run(Op::Weather);
         for _ in 0..steps {
-            let op = self.draw_op();
+            // Who is told that the disk has failed starts it anew, sooner or later.
+            let anew = self.poisoned && self.dice.chance(20);
+            let op = if anew { Op::End(self.draw_end()) } else { self.draw_op() };
             ended += usize::from(matches!(op, Op::End(_)));
             ended += usize::from(self.run(op));
             if ended > ends {
@@ -133,11 +140,13 @@ impl Life {
             if self.options.routes[route].keeps {
                 continue;
             }
-            let progress = self.model.report(route, |_| true);
+            let before = self.log().progress(route).upto;
+            let progress = self.model.report(route, before, |_| true);
             self.log().stage_progress(route, &progress);
         }
         // A segment stays while retries of what is in it may come.
-        self.now += (self.options.retain + self.options.dedup_window).as_millis() as u64 + 1;
+        self.now = self.latest + (self.options.retain + self.options.dedup_window).as_millis() as u64 + 1;
+        self.latest = self.now;
         self.run(Op::Commit);
         for _ in 0..2 {
             self.run(Op::Tend);
@@ -212,7 +221,7 @@ impl Life {
                 self.log().tend(now);
             }
             Op::Report => self.report(),
-            Op::Clock => self.now += self.dice.pick(&[1, 50, 500, 3_000, 70_000]),
+            Op::Clock => self.tick(),
             Op::Read => self.read(),
             Op::Check => self.check(),
             Op::Close => self.close(),
@@ -241,7 +250,7 @@ impl Life {
         match self.log().stage(&made.draft(), now) {
             // What it says of the message is the commit's to take back.
             Ok(_) if self.poisoned => {}
-            Ok(staged) => self.model.staged(made, staged),
+            Ok(staged) => self.model.staged(made, staged, self.latest),
             Err(why) => self.may_lack_room(&why.0),
         }
     }
@@ -283,9 +292,20 @@ impl Life {
         assert!(scarce || near || self.poisoned, "there is room ({bytes} of {max} are used): {why}");
     }
 
+    fn tick(&mut self) {
+        if self.dice.chance(15) {
+            // By less than any key's time.
+            self.now = self.latest - self.dice.below(900) as u64;
+            self.disk.state().counts.add("clock back");
+        } else {
+            self.now += self.dice.pick(&[1, 50, 500, 3_000, 70_000]);
+        }
+        self.latest = self.latest.max(self.now);
+    }
+
     /// What may have happened in any call: the disk has failed, old segments were deleted.
     fn follow(&mut self, bytes: u64) {
-        let now = self.now;
+        let now = self.latest;
         let Some(log) = &self.log else { return };
         let by_size = bytes > self.options.retain_bytes;
         self.model.begins_with(log.first_id(), now, by_size);
@@ -304,8 +324,9 @@ impl Life {
             self.model.highest - self.dice.below(10).min(self.model.highest as usize) as u64,
             self.dice.pick(&[0, 0, 30]),
         );
+        let before = self.log().progress(route).upto;
         let dice = &mut self.dice;
-        let progress = self.model.report(route, |id| id <= upto || dice.chance(percent));
+        let progress = self.model.report(route, before, |id| id <= upto || dice.chance(percent));
         self.log().stage_progress(route, &progress);
         assert_eq!(self.log().progress(route), &progress);
         let waits = self.model.unfinished(route);
@@ -336,11 +357,15 @@ impl Life {
 
     fn check(&mut self) {
         let (found, by_size) = (self.found(), self.too_big());
-        self.model.check(&found, self.now, by_size);
+        self.model.check(&found, self.latest, by_size);
         for route in 0..self.options.routes.len() {
             let waits = self.model.unfinished(route);
             assert_eq!(self.log().unfinished(route), waits, "unfinished of route {route}");
         }
+        // Who does not know what is durable sees that, and at most what a failed commit has left behind it.
+        let seen = self.read_up_to(u64::MAX);
+        assert!(seen.starts_with(&found) && (self.poisoned || seen.len() == found.len()), "{}", seen.len());
+        self.model.holds_all(&seen);
     }
 
     fn close(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate::journal::{Draft, Key, LogOptions, Message, Progress, Staged};
+use tidegate::journal::{Draft, Key, LogOptions, LogRoute, Message, Progress, Staged};
 use tidegate::proto::Trace;
 
 /// What is known of a message.
@@ -41,6 +41,16 @@ pub struct Entry {
     /// Its route's progress has it: as reported, and as is on the disk.
     pub reported: bool,
     pub durable: bool,
+    /// It went to another route when that was last known, where it was not to be delivered, or was.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// What a message was on a route that is its own no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Still to be delivered.
+    Due,
+    Free,
 }
 
 pub struct Model {
@@ -109,7 +119,7 @@ impl Model {
     }
 
     /// A message was staged: it has a new id, or the first one of its key.
-    pub fn staged(&mut self, made: Made, staged: Staged) {
+    pub fn staged(&mut self, made: Made, staged: Staged, latest: u64) {
         let Staged { id, route, duplicate } = staged;
         assert_eq!(route, self.route(made.topic), "the first pattern that matches decides");
         if duplicate {
@@ -119,11 +129,19 @@ impl Model {
         let floor = self.given.max(self.highest);
         assert!(id > floor, "{id} was given, and {floor} before");
         self.given = id;
-        if let Some((first, entry)) = self.remembered(&made) {
+        if let Some((first, entry)) = self.remembered(&made, latest) {
             panic!("stored twice for its key: {id} {made:?}, and before {first} {entry:?}");
         }
         // A message that never was may have had the id before.
-        let entry = Entry { made, route, standing: Standing::Waiting, deleted: false, reported: false, durable: false };
+        let entry = Entry {
+            made,
+            route,
+            standing: Standing::Waiting,
+            deleted: false,
+            reported: false,
+            durable: false,
+            elsewhere: None,
+        };
         self.entries.insert(id, entry);
     }
 
@@ -137,11 +155,11 @@ impl Model {
     }
 
     /// The message that this one has to be a duplicate of.
-    fn remembered(&self, made: &Made) -> Option<(u64, &Entry)> {
+    fn remembered(&self, made: &Made, latest: u64) -> Option<(u64, &Entry)> {
         made.key?;
         let mut newer = 0;
         for (id, entry) in self.entries.iter().rev() {
-            let young = made.time_ms.saturating_sub(entry.made.time_ms) < self.window_ms();
+            let young = latest.saturating_sub(entry.made.time_ms) < self.window_ms();
             let there = entry.standing != Standing::Gone;
             if there && young && entry.made.same_key(made) && newer < self.options.dedup_max {
                 return Some((*id, entry));
@@ -174,6 +192,7 @@ impl Model {
         if full {
             return;
         }
+        self.settled_routes(false);
         for entry in self.entries.values_mut() {
             entry.durable |= entry.reported && self.staged_progress.get(entry.route).is_some_and(|staged| *staged);
         }
@@ -201,14 +220,14 @@ impl Model {
         self.options.routes.get(route).is_none_or(|route| route.keeps)
     }
 
-    /// A route's runner has done more: its progress from now on.
-    pub fn report(&mut self, route: usize, mut done: impl FnMut(u64) -> bool) -> Progress {
-        let mut progress = Progress::default();
+    /// A route's runner has done more, up to an id and some beyond: its progress from now on.
+    pub fn report(&mut self, route: usize, before: u64, mut done: impl FnMut(u64) -> bool) -> Progress {
+        let mut progress = Progress { upto: before, beyond: Vec::new() };
         let mut waits = false;
         for (id, entry) in self.entries.iter_mut().filter(|(_, e)| e.route == route && e.standing == Standing::Stored) {
             entry.reported |= done(*id);
             match (entry.reported || entry.deleted, waits) {
-                (true, false) => progress.upto = *id,
+                (true, false) => progress.upto = before.max(*id),
                 (true, true) => progress.beyond.push(*id),
                 (false, _) => waits = true,
             }
@@ -266,8 +285,10 @@ impl Model {
     pub fn opened(&mut self, found: &[Message], now: u64, by_size: bool) {
         assert_eq!(self.settle_waiting(Standing::Doubtful), 0, "a process that ends has nothing that waits");
         for message in found {
-            let known = self.entries.get_mut(&message.id).filter(|entry| entry.standing == Standing::Doubtful);
-            if let Some(entry) = known {
+            let Some(entry) = self.entries.get_mut(&message.id) else { continue };
+            // A deleted segment's name may come back.
+            entry.deleted = false;
+            if entry.standing == Standing::Doubtful {
                 entry.standing = Standing::Stored;
                 self.highest = self.highest.max(message.id);
                 self.tally.found += 1;
@@ -312,15 +333,39 @@ impl Model {
         self.entries.iter().filter(|(id, e)| missing(**id, e)).map(|(id, _)| *id).collect()
     }
 
+    /// The next process has other routes.
+    pub fn reroute(&mut self, routes: Vec<LogRoute>) {
+        let was_due = |model: &Model, entry: &Entry| !model.keeps(entry.route) && !entry.reported;
+        let due: Vec<bool> = self.entries.values().map(|entry| was_due(self, entry)).collect();
+        self.staged_progress = vec![false; routes.len()];
+        self.options.routes = routes;
+        let routes: Vec<usize> = self.entries.values().map(|entry| self.route(entry.made.topic)).collect();
+        for ((entry, route), due) in self.entries.values_mut().zip(routes).zip(due) {
+            // What waits for two changes of routes is due if it was before the first.
+            let due = due || entry.elsewhere == Some(Elsewhere::Due);
+            entry.elsewhere = Some(if due { Elsewhere::Due } else { Elsewhere::Free });
+            entry.route = route;
+        }
+    }
+
     /// What an open says of a route's progress.
     pub fn recovered(&mut self, route: usize, progress: &Progress) {
         assert!(progress.upto <= self.highest, "{progress:?} is beyond {}", self.highest);
         self.staged_progress[route] = false;
         for (id, entry) in self.entries.iter_mut().filter(|(_, e)| e.route == route && e.standing == Standing::Stored) {
             let done = progress.has(*id);
-            assert!(done || !entry.durable || entry.deleted, "{id} was done, and is not: {progress:?}");
-            assert!(!done || entry.reported || entry.deleted, "{id} was not done, and is: {progress:?}");
+            let may_wait = !entry.durable || entry.deleted || entry.elsewhere.is_some();
+            let may_be_done = entry.reported || entry.deleted || entry.elsewhere == Some(Elsewhere::Free);
+            assert!(done || may_wait, "{id} was done, and is not: {progress:?}, {entry:?}");
+            assert!(!done || may_be_done, "{id} was not done, and is: {progress:?}, {entry:?}");
             (entry.durable, entry.reported) = (done, done);
+        }
+    }
+
+    /// The routes of this process are those of the log, unless it had no room to write them down.
+    pub fn settled_routes(&mut self, full: bool) {
+        if !full {
+            self.entries.values_mut().for_each(|entry| entry.elsewhere = None);
         }
     }
 

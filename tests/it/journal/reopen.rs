@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidegate::journal::{Log, Message, OpenError, Reader};
 
 use super::disk::End;
+use super::draw;
 use super::faults::Weather;
 use super::life::{Life, Mark, ROOMY};
 
@@ -12,6 +13,12 @@ impl Life {
     /// The process is gone, and another one has opened the log.
     pub fn restart(&mut self, end: End) {
         self.stop(end);
+        if self.fixed.is_none() && self.dice.chance(8) {
+            self.options.routes = draw::routes(&mut self.dice);
+            self.model.reroute(self.options.routes.clone());
+            self.disk.state().counts.add("other routes");
+            self.disk.tell(|| format!("{:?}", self.options.routes));
+        }
         self.open();
     }
 
@@ -76,27 +83,34 @@ impl Life {
         let (found, by_size) = (self.found(), self.too_big());
         // Some may have been done, and were deleted for room.
         assert!(messages >= found.len() as u64, "it says that it found {messages}, and has {}", found.len());
-        self.model.opened(&found, self.now, by_size);
+        self.model.opened(&found, self.latest, by_size);
+        let full = self.log().full().is_some();
         for route in 0..self.options.routes.len() {
             let progress = self.log().progress(route).clone();
             self.model.recovered(route, &progress);
             let waits = self.model.unfinished(route);
             assert_eq!((self.log().unfinished(route), unfinished[route]), (waits, waits), "unfinished of {route}");
         }
+        self.model.settled_routes(full);
         let position = self.reader.position().min(self.model.highest);
         self.reader = Reader::new(Arc::new(self.disk.clone()), position);
     }
 
-    /// Everything that is stored, read in fair weather.
+    /// Everything that is stored.
     pub fn found(&mut self) -> Vec<Message> {
-        let weather = std::mem::take(&mut self.disk.state().weather);
-        let stop_at = self.disk.state().stop_at.take();
         let upto = self.log().durable_id();
+        self.read_up_to(upto)
+    }
+
+    /// Everything with ids up to that, read in fair weather.
+    pub fn read_up_to(&mut self, upto: u64) -> Vec<Message> {
+        let (weather, stop_at) = {
+            let mut state = self.disk.state();
+            (std::mem::take(&mut state.weather), state.stop_at.take())
+        };
         let mut reader = Reader::new(Arc::new(self.disk.clone()), 0);
-        let mut found = Vec::new();
-        while let Some(message) = reader.next(upto).unwrap_or_else(|error| panic!("it can't be read: {error}")) {
-            found.push(message);
-        }
+        let next = || reader.next(upto).unwrap_or_else(|error| panic!("it can't be read: {error}"));
+        let found = std::iter::from_fn(next).collect();
         let mut state = self.disk.state();
         (state.weather, state.stop_at) = (weather, stop_at);
         found
