@@ -46,7 +46,7 @@ fn submit(address: SocketAddr, client: usize, told: &mut Told, end: usize, answe
     let first = (0..).find(|n| !told.contains_key(n)).unwrap_or(0);
     let (mut next, mut open) = (first, 0);
     let base = connection.seq + 1;
-    while first < end {
+    loop {
         while open < WINDOW && next < end {
             let payload = topic_payload(TOPICS[client].as_bytes(), &body(client, next)).unwrap();
             let key = extension(extension_type::IDEMPOTENCY, &key(client, next));

@@ -56,7 +56,6 @@ fn ids_go_on_where_they_were_when_all_is_deleted_and_there_is_no_room_for_a_segm
     disk.state().weather = Weather { room: 10_000, ..Weather::default() };
     let mut log = open(&disk, NOW + 5_000);
     log.tend(NOW + 5_000);
-    assert!(log.full().is_some() || log.segments() > 0);
     drop(log);
     disk.state().weather = Weather::default();
     let disk = disk.restart(End::Killed);

@@ -85,11 +85,12 @@ impl Life {
         assert!(messages >= found.len() as u64, "it says that it found {messages}, and has {}", found.len());
         self.model.opened(&found, self.latest, by_size);
         let full = self.log().full().is_some();
-        for route in 0..self.options.routes.len() {
+        assert_eq!(unfinished.len(), self.options.routes.len());
+        for (route, told) in unfinished.iter().enumerate() {
             let progress = self.log().progress(route).clone();
             self.model.recovered(route, &progress);
             let waits = self.model.unfinished(route);
-            assert_eq!((self.log().unfinished(route), unfinished[route]), (waits, waits), "unfinished of {route}");
+            assert_eq!((self.log().unfinished(route), *told), (waits, waits), "unfinished of {route}");
         }
         self.model.settled_routes(full);
         let position = self.reader.position().min(self.model.highest);
