@@ -101,13 +101,15 @@ impl Records {
                 "the journal's disk does not answer: its thread is left behind; what was acknowledged is on it"
             );
         }
+        // By now the journal has taken in how far each route has come.
+        let pending = (0..left.unfinished.len()).map(|route| journal.unfinished(route)).sum();
         let view = journal.view();
         let sound = !matches!(view.state, JournalState::Poisoned(_));
         Some(JournalAccount {
             stored: view.stored,
             duplicates: view.duplicates,
             delivered: left.delivered.iter().sum(),
-            pending: left.unfinished.iter().sum(),
+            pending,
             closed: closed && sound,
         })
     }

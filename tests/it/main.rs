@@ -5,6 +5,7 @@ mod activation;
 mod admin;
 mod auth;
 mod complaints;
+mod delivery;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod drain;
