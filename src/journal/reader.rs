@@ -8,7 +8,7 @@ use super::Message;
 use super::options::Damage;
 use super::record::Kind;
 use super::segment::{DATA_START, Header, Scanner, Step, file_name, number_of};
-use super::storage::Storage;
+use super::storage::{File, Storage};
 
 /// Bytes read at a time: a delivery thread has one such buffer.
 const CHUNK: usize = 64 * 1024;
@@ -109,6 +109,24 @@ impl<S: Storage> Reader<S> {
     /// The id of the last message that was returned or passed over.
     pub fn position(&self) -> u64 {
         self.after
+    }
+
+    /// Whether anything but the room to come follows what was read: a record that is being written, one that a
+    /// crash has torn, or damage. With `u64::MAX` none of these is an error of [`Reader::next`].
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn has_rest(&self) -> Result<bool, ReadError> {
+        let Some(place) = &self.place else { return Ok(false) };
+        let (mut buffer, mut at) = (vec![0; CHUNK], u64::from(place.scanner.position()));
+        loop {
+            let read = place.scanner.file().read_at(&mut buffer, at);
+            match read.map_err(|source| ReadError::of(place.header.number, source))? {
+                0 => return Ok(false),
+                n if buffer.iter().take(n).any(|byte| *byte != 0) => return Ok(true),
+                n => at += n as u64,
+            }
+        }
     }
 
     /// The segment that has the next message, or would have it.

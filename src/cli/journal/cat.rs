@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::ArgMatches;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tidegate::journal::{Disk, ReadError, Reader, TopicPattern, json};
+use tidegate::journal::repair::Report;
+use tidegate::journal::{self, Disk, ReadError, Reader, TopicPattern, json};
 
 use super::show;
 
@@ -18,28 +19,40 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Bytes that are collected before they are written.
 const BLOCK: usize = 64 * 1024;
 
+/// How long a record may be on its way until it is taken for what a crash has left, or for damage.
+const WRITING: Duration = Duration::from_millis(300);
+
 /// Why it ends before the end.
 enum End {
     /// Nobody reads any more, or a signal came: that is as it should be.
     Wanted,
     Output(io::Error),
     Journal(ReadError),
+    /// It is damaged where it could be just unfinished.
+    Damaged(Report),
 }
 
 /// Prints what is asked for.
 pub fn run(disk: Disk, matches: &ArgMatches) -> ExitCode {
     let dir = disk.dir().to_owned();
     let after = matches.get_one::<u64>("from").map_or(0, |from| from.saturating_sub(1));
+    let disk = Arc::new(disk);
     let mut cat = Cat {
-        reader: Reader::new(Arc::new(disk), after),
+        reader: Reader::new(Arc::clone(&disk), after),
+        disk,
         topics: matches.get_one::<TopicPattern>("topic").cloned(),
         json: matches.get_flag("json"),
         out: Vec::with_capacity(BLOCK),
     };
-    let printed = if matches.get_flag("follow") { cat.follow() } else { cat.print() };
-    match printed.and_then(|()| cat.flush()) {
+    let printed = cat.print().and_then(|()| cat.check_end());
+    match printed.and_then(|()| if matches.get_flag("follow") { cat.follow() } else { Ok(()) }) {
         Ok(()) | Err(End::Wanted) => ExitCode::SUCCESS,
         Err(End::Output(error)) => super::super::failed(&format_args!("cannot print to standard output: {error}")),
+        Err(End::Damaged(report)) => super::super::failed(&format_args!(
+            "behind the messages above the journal in {} is damaged:\n{}",
+            dir.display(),
+            show::verdict(&report).trim_end()
+        )),
         Err(End::Journal(error)) => {
             // What was read before it is sound.
             let _ = cat.flush();
@@ -52,6 +65,7 @@ pub fn run(disk: Disk, matches: &ArgMatches) -> ExitCode {
 }
 
 struct Cat {
+    disk: Arc<Disk>,
     reader: Reader<Disk>,
     topics: Option<TopicPattern>,
     json: bool,
@@ -73,6 +87,27 @@ impl Cat {
             if self.out.len() >= BLOCK {
                 flush(&mut self.out)?;
             }
+        }
+    }
+
+    /// Whether that was all. What can't be read at the very end may be on its way, or what a crash has left;
+    /// where nothing comes any more, every byte is looked at, as a start would.
+    fn check_end(&mut self) -> Result<(), End> {
+        self.flush()?;
+        if !self.reader.has_rest().map_err(End::Journal)? {
+            return Ok(());
+        }
+        let before = self.reader.position();
+        std::thread::sleep(WRITING);
+        self.print()?;
+        self.flush()?;
+        if self.reader.position() > before {
+            return Ok(());
+        }
+        let unread = |source| End::Journal(ReadError::Io { file: String::new(), source });
+        match journal::verify(&*self.disk).map_err(unread)? {
+            report if report.is_sound() => Ok(()),
+            report => Err(End::Damaged(report)),
         }
     }
 
