@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::{bodies, lines, submit};
-use crate::support::{Client, Process, until};
+use crate::support::{Client, Process, get, until};
 
 /// A shell script in a directory of its own, which it has as `$1`.
 struct Script {
@@ -84,6 +84,31 @@ echo ended >> "$1/end"
     assert!(exit.stderr.contains("started"), "what it says is logged: {}", exit.stderr);
     let env = script.read("env");
     assert!(env.contains("PATH=") && !env.contains("TIDEGATE_"), "{env}");
+}
+
+#[test]
+fn the_readmes_command_does_what_the_readme_says() {
+    let readme = include_str!("../../../README.md");
+    let block = readme.split("```sh\n").find(|block| block.contains("# exec:book-orders.sh")).unwrap();
+    let script = Script::new(block.split("```").next().unwrap());
+    let (data, out) = (script.dir.path().join("data"), script.dir.path().join("orders.txt"));
+    let sinks = format!("orders=exec:sh {} {}", script.path.display(), out.display());
+    let settings =
+        [("DATA_DIR", data.to_str().unwrap()), ("SINKS", &sinks), ("SINK_TRIES", "2"), ("SINK_BACKOFF_MS", "1")];
+    let server = Process::serve(&settings);
+    let (mut client, _) = Client::ready(server.address);
+    for text in ["one\n", "\"two\" \\n\n", "three\n"] {
+        submit(&mut client, "orders", text);
+    }
+    until("all are there", || script.read("orders.txt") == "one\n\"two\" \\n\nthree\n");
+    // Nothing can be written there any more.
+    fs::remove_file(&out).unwrap();
+    fs::create_dir(&out).unwrap();
+    submit(&mut client, "orders", "four\n");
+    let refused = || {
+        get(server.admin, "/metrics").1.contains("tidegate_sink_dead_letters_total{route=\"orders\",sink=\"exec\"} 1")
+    };
+    until("it was refused twice", refused);
 }
 
 #[test]
