@@ -12,6 +12,7 @@
 //! | `exec`, `command` | a command that reads JSON lines |
 //! | `handler` | an embedder's consumer |
 //! | `redis` | Redis Streams |
+//! | `kafka` | Kafka |
 
 mod command;
 mod dead;
@@ -20,6 +21,8 @@ mod exec;
 mod feed;
 mod file;
 mod handler;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod lanes;
 mod lines;
 #[cfg(feature = "redis")]
@@ -93,7 +96,10 @@ pub fn check(sink: &SinkSpec) -> Result<(), String> {
         SinkKind::Redis => redis::Options::parse(&sink.argument).map(drop),
         #[cfg(not(feature = "redis"))]
         SinkKind::Redis => Err(built_without("redis")),
-        SinkKind::Kafka if !cfg!(feature = "kafka") => Err(built_without("kafka")),
+        #[cfg(feature = "kafka")]
+        SinkKind::Kafka => kafka::Options::parse(&sink.argument).map(drop),
+        #[cfg(not(feature = "kafka"))]
+        SinkKind::Kafka => Err(built_without("kafka")),
         _ => Ok(()),
     }
 }
@@ -117,7 +123,16 @@ pub fn make(spec: &SinkSpec, config: &Config, handlers: &Handlers) -> Result<Opt
             let options = redis::Options::parse(&spec.argument)?;
             Ok(Some(Box::new(redis::RedisSink::new(options, config.sink_timeout))))
         }
-        kind => Err(format!("{}: is not there yet", kind.name())),
+        #[cfg(feature = "kafka")]
+        SinkKind::Kafka => {
+            let options = kafka::Options::parse(&spec.argument)?;
+            Ok(Some(Box::new(kafka::KafkaSink::new(options, config.sink_timeout))))
+        }
+        // `check` has said so.
+        #[cfg(not(feature = "redis"))]
+        SinkKind::Redis => Err(built_without("redis")),
+        #[cfg(not(feature = "kafka"))]
+        SinkKind::Kafka => Err(built_without("kafka")),
     }
 }
 
@@ -127,6 +142,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it said nothing")
 }
 
+#[cfg(not(all(feature = "redis", feature = "kafka")))]
 fn built_without(feature: &str) -> String {
     format!("this tidegate was built without {feature}: build it with --features {feature}")
 }

@@ -1,5 +1,7 @@
 //! The sinks that are servers of others: real ones, killed, frozen and full.
 
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "redis")]
 mod redis;
 

@@ -40,7 +40,17 @@ impl Daemon {
 
     /// It does nothing any more, and its sockets stay open.
     pub fn freeze(&self) {
-        kill_process(self.pid(), Signal::STOP).unwrap();
+        let pid = self.pid();
+        kill_process(pid, Signal::STOP).unwrap();
+        // A thread of it that waits for a CPU may answer once more.
+        #[cfg(target_os = "linux")]
+        super::until("every thread stands still", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+            tasks.flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+            })
+        });
     }
 
     /// It goes on.

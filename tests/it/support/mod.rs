@@ -24,7 +24,6 @@ pub mod store_contract;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "kafka")]
-#[allow(unused_imports)]
 pub use self::kafka::Kafka;
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
