@@ -159,3 +159,70 @@ fn allocate(file: &fs::File, bytes: u64) -> io::Result<()> {
 fn allocate(file: &fs::File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::sync::Arc;
+
+    use super::super::testing::{draft, options};
+    use super::super::{Log, Reader};
+    use super::*;
+
+    #[test]
+    fn a_files_room_is_taken_at_once_and_reads_as_zeros_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::create(dir.path()).unwrap();
+        let file = disk.create("a", 1 << 20).unwrap();
+        assert_eq!(file.len().unwrap(), 1 << 20);
+        assert!(file.0.metadata().unwrap().blocks() * 512 >= 1 << 20, "no hole");
+        file.write_at(b"hello", 7).unwrap();
+        file.sync().unwrap();
+        let mut bytes = [9; 14];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 14);
+        assert_eq!(&bytes, b"\0\0\0\0\0\0\0hello\0\0");
+        assert_eq!(file.read_at(&mut bytes, (1 << 20) - 3).unwrap(), 3);
+        assert_eq!(file.read_at(&mut bytes, 2 << 20).unwrap(), 0);
+        assert_eq!(disk.create("a", 0).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        fs::create_dir(disk.dir().join("b")).unwrap();
+        assert_eq!(disk.list().unwrap(), ["a"]);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&disk.dir().join("a")) & 0o137, mode(disk.dir()) & 0o027), (0, 0), "others may not read it");
+        assert!(disk.free().unwrap().is_some_and(|free| free > 0));
+    }
+
+    #[test]
+    fn a_file_that_finds_no_room_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::create(dir.path()).unwrap();
+        assert!(disk.create("a", 1 << 60).is_err());
+        assert!(disk.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_looks_on_makes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Disk::existing(dir.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_log_on_a_real_disk_keeps_what_was_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Disk::create(dir.path()).unwrap());
+        for start in [1, 101, 201] {
+            let (mut log, recovery) = Log::open(Arc::clone(&disk), options(&["*"]), 0).unwrap();
+            assert_eq!((recovery.messages, recovery.cut), (start - 1, None));
+            for id in start..start + 100 {
+                assert_eq!(log.stage(&draft("a", None, &[1; 300]), 0).unwrap().id, id);
+                log.commit().unwrap();
+            }
+            if start == 1 {
+                log.close().unwrap();
+            }
+        }
+        let mut reader = Reader::new(Arc::new(Disk::existing(dir.path()).unwrap()), 0);
+        assert!(std::iter::from_fn(|| reader.next(u64::MAX).unwrap()).map(|m| m.id).eq(1..=300));
+        assert!(super::super::verify(&*disk).unwrap().is_sound());
+    }
+}

@@ -11,7 +11,13 @@
 //! | `message`, `topic` | what is stored, and where it goes |
 //! | `intake`, `handle`, `writer` | from the workers to the disk, and back |
 //! | `json` | a message as a line of JSON |
-//! | `storage` | what a disk is: real ones, and simulated ones in tests |
+//! | `record`, `segment` | what the files look like, to the byte, and why they can be trusted |
+//! | `log`, `batch`, `commit` | the log itself: staged, written and synced, or not at all |
+//! | `retention`, `dedup` | what may be deleted, and which retries are known |
+//! | `survey`, `recovery`, `reroute` | a start: verified, torn ends cut, what is unfinished counted |
+//! | `reader` | messages in their order, while they are written |
+//! | `examine`, `repair` | a look at every byte, and what the operator may do about damage |
+//! | `storage`, `disk` | what a disk is, and a real one; simulated ones are in the tests |
 //! | `sink` | from the journal to the user's systems |
 
 mod batch;

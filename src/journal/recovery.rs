@@ -260,3 +260,7 @@ fn begin<S: Storage>(log: &mut Log<S>) -> Result<(), OpenError> {
         (Ok(()), None) => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

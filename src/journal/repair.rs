@@ -175,3 +175,7 @@ fn mend<S: Storage>(storage: &S, piece: &Piece, header: &Header) -> io::Result<S
     storage.sync_names()?;
     Ok(aside)
 }
+
+#[cfg(test)]
+#[path = "repair_tests.rs"]
+mod tests;

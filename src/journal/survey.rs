@@ -137,11 +137,13 @@ fn look<S: Storage>(storage: &S, number: u64, may_be_last: bool) -> io::Result<(
 fn first_record<F: File>(file: F, header: &Header) -> io::Result<Content> {
     let seed = header.seed();
     let mut scanner = Scanner::new(file, seed, DATA_START, 4096);
+    let mut retried = false;
     loop {
-        match scanner.next()? {
+        let why = match scanner.next()? {
             Step::Record(_, view) if view.begins() => return Ok(Content::Records),
-            Step::Record(..) | Step::Invalid(_) => {}
-        }
+            Step::Record(..) => "a table does not stand at the beginning alone",
+            Step::Invalid(why) => why,
+        };
         scanner.seek(DATA_START);
         // What was written with the first record may be there without it; what came later may not.
         let found =
@@ -149,12 +151,17 @@ fn first_record<F: File>(file: F, header: &Header) -> io::Result<Content> {
         if found.record.is_none() {
             return Ok(Content::None(found.end - DATA_START));
         }
-        if !matches!(scanner.next()?, Step::Record(_, view) if view.begins()) {
-            let what = "its first record is broken, and one behind it says that it was on the disk".to_owned();
-            return Ok(Content::Damaged(Damage { file: file_name(header.number), offset: DATA_START.into(), what }));
+        // Beside a running server, the record may have come meanwhile.
+        if retried {
+            let damage = Damage { file: file_name(header.number), offset: DATA_START.into(), what: proven(why) };
+            return Ok(Content::Damaged(damage));
         }
-        scanner.seek(DATA_START);
+        retried = true;
     }
+}
+
+fn proven(why: &str) -> String {
+    format!("{why}, and a record behind it says that it was on the disk")
 }
 
 /// What has to grow from record to record.
@@ -295,8 +302,7 @@ fn scan_on<F: File>(
         }
         // Beside a running server, the record may have come meanwhile.
         if retried == Some(end.at) {
-            let what = format!("{why}, and a record behind it says that it was on the disk");
-            end.damage = Some(Damage { file: name, offset: end.at.into(), what });
+            end.damage = Some(Damage { file: name, offset: end.at.into(), what: proven(why) });
             return Ok(());
         }
         retried = Some(end.at);
