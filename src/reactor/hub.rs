@@ -221,6 +221,8 @@ impl Hub {
             self.stats.overloaded.add(1);
             return Err(Refusal { code: ErrorCode::Overloaded, retry_after_ms: 1_000 });
         };
+        // Another session may have had to go for it.
+        self.note_ends();
         let welcome = Welcome { session: self.sessions.id(key), resumed: false };
         Ok((SessionRef::here(key), welcome))
     }

@@ -234,7 +234,7 @@ impl Reactor {
             }
             Letter::End { id, owner } => {
                 if let Some(key) = self.hub.sessions.find(&id) {
-                    self.hub.sessions.end(key, owner);
+                    self.hub.end(key, owner);
                 }
             }
             Letter::State { id, from, pending, op } => {

@@ -96,7 +96,7 @@ impl Host for Turn<'_> {
         let owner = self.hub.owner(self.token);
         match std::mem::replace(self.session, SessionRef::NONE).place() {
             SessionPlace::Nowhere => {}
-            SessionPlace::Here(key) => self.hub.sessions.end(key, owner),
+            SessionPlace::Here(key) => self.hub.end(key, owner),
             SessionPlace::Elsewhere(key) => {
                 let id = self.hub.remotes.remove(key).id;
                 self.hub.post_surely(&id, |id| Letter::End { id, owner });

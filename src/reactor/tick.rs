@@ -381,6 +381,7 @@ impl Reactor {
         self.expire_tokens();
         self.flush_dirty();
         let expired = self.hub.sessions.sweep(self.hub.now_s, SWEEP_PER_TICK);
+        self.hub.note_ends();
         self.wire.stats.sessions_expired.add(expired as u64);
         self.wire.stats.sessions.set(self.hub.sessions.len() as u64);
     }

@@ -10,7 +10,7 @@ use crate::reactor::mailbox::StateOp;
 use crate::reactor::pending::PendingKey;
 use crate::reactor::serve::StateSlices;
 use crate::session::store::{Pairs, StoreKey, Write, WriteOp};
-use crate::session::{SessionKey, State, StateFull, StateLimits};
+use crate::session::{Owner, SessionKey, State, StateFull, StateLimits};
 
 /// Operations that go into one message.
 const MAX_OPERATIONS: usize = MAX_STORE_COMMIT / 16;
@@ -45,6 +45,8 @@ pub(super) struct Flight {
     pub unsure: BTreeSet<Box<[u8]>>,
     /// The store has to be told something else of the session, which came up while a message was under way.
     pub again: bool,
+    /// It ends, for this connection, when nothing waits any more.
+    pub ending: Option<Owner>,
     plan: Plan,
 }
 
@@ -76,7 +78,7 @@ pub(super) enum Shape {
 impl Flight {
     pub fn new(key: StoreKey, fence: u64, session: Option<SessionKey>) -> Flight {
         let (queue, unsure) = (VecDeque::new(), BTreeSet::new());
-        Flight { key, fence, session, queue, out: None, unsure, again: false, plan: Plan::default() }
+        Flight { key, fence, session, queue, out: None, unsure, again: false, ending: None, plan: Plan::default() }
     }
 
     /// Whether a write of this key of the state has not come to its end.

@@ -171,6 +171,21 @@ impl Stored {
         self.courier.leave(1);
     }
 
+    /// A session is to end, once what waits for the store is answered. `false`: nothing does.
+    pub fn end_later(&mut self, key: SessionKey, owner: Owner) -> bool {
+        let flight = self.by_session.get(&key).and_then(|flight| self.flights.get_mut(*flight));
+        let Some(flight) = flight.filter(|flight| !flight.queue.is_empty()) else { return false };
+        flight.ending = Some(owner);
+        true
+    }
+
+    /// Sessions have ended since the last call: their slots may be others' soon.
+    pub fn note_ends(&mut self, sessions: &mut Sessions) {
+        for ended in sessions.take_ended() {
+            self.session_ended(ended);
+        }
+    }
+
     /// Asks the store for a session that is not here. `false`: it is not to be had.
     pub fn ask(&mut self, id: &SessionId, waiter: Waiter) -> bool {
         let key = store_key(id);
@@ -209,9 +224,7 @@ impl Stored {
 
     /// The end of a tick: sends what there is to be sent.
     pub fn flush(&mut self, sessions: &mut Sessions, now: &Now) {
-        for ended in sessions.take_ended() {
-            self.session_ended(ended);
-        }
+        self.note_ends(sessions);
         for flight in std::mem::take(&mut self.ready) {
             self.depart(sessions, flight, false, now);
         }
@@ -297,6 +310,14 @@ impl Stored {
             self.ends.waiting.push_back((key, fence));
             return;
         };
+        if let (true, Some(owner)) = (flight.queue.is_empty(), flight.ending.take()) {
+            sessions.end(key, owner);
+            self.note_ends(sessions);
+            if !self.by_session.contains_key(&key) {
+                return;
+            }
+        }
+        let Some(flight) = self.flights.get_mut(index) else { return };
         if std::mem::take(&mut flight.again) || !flight.unsure.is_empty() {
             sessions.note_change(key);
         }

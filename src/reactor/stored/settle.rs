@@ -148,6 +148,7 @@ impl Stored {
             Ok(Some(stored)) => {
                 // Also for nobody, if nobody waits any more: it is ours now, and ends by its time.
                 let here = sessions.adopt(&id, &principal, stored.fence, stored.state, now.s).ok().map(|_| id);
+                self.note_ends(sessions);
                 self.effects.claimed.extend(waiters.into_iter().map(|waiter| (waiter, here)));
             }
             Ok(None) => {

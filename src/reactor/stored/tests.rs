@@ -330,6 +330,32 @@ fn a_put_behind_auth_goes_with_the_opening_or_right_behind_it() {
 }
 
 #[test]
+fn what_was_asked_before_bye_is_answered_before_the_session_ends() {
+    let mut b = bench(false);
+    let key = b.saved();
+    let first = b.put(key, "a", "1");
+    assert!(!b.stored.end_later(SessionKey(77), owner(1)), "of others nothing waits");
+    b.sent();
+    let second = b.put(key, "b", "2");
+    let third = b.get(key, "b").unwrap();
+    assert!(b.stored.end_later(key, owner(1)));
+    b.done();
+    assert_eq!(
+        (b.answers(), b.sent().as_str()),
+        (vec![ok(first, "")], ""),
+        "the next message left with the first's end"
+    );
+    assert!(b.sessions.owner(key).is_some());
+    b.done();
+    assert_eq!(b.answers(), [ok(second, ""), ok(third, "2")]);
+    assert!(b.sessions.owner(key).is_none(), "now it has ended");
+    assert_eq!(b.sent(), "0: end");
+    b.done();
+    assert!(b.stored.is_idle(&b.sessions) && b.stored.by_session.is_empty());
+    assert!(!b.stored.end_later(key, owner(1)));
+}
+
+#[test]
 fn an_end_is_told_behind_what_is_under_way_and_until_it_is_done_the_session_can_not_be_resumed() {
     let mut b = bench(false);
     let key = b.saved();

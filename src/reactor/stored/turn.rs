@@ -20,6 +20,7 @@ impl Reactor {
         if self.hub.stored.is_none() {
             return;
         }
+        self.hub.note_ends();
         let now = self.hub.stored_now(self.services.clock.wall_ms());
         let Some(stored) = &mut self.hub.stored else { return };
         while let Some(told) = stored.take_told(None) {
@@ -91,6 +92,22 @@ impl Hub {
         let waiter = Waiter { principal: principal.clone(), from, pending, until };
         let asked = self.stored.as_mut().is_some_and(|stored| stored.ask(id, waiter));
         (!asked).then_some(false)
+    }
+
+    /// BYE, of a connection anywhere: the session ends when what was asked of it before is answered.
+    pub(in crate::reactor) fn end(&mut self, key: SessionKey, owner: Owner) {
+        if !self.stored.as_mut().is_some_and(|stored| stored.end_later(key, owner)) {
+            self.sessions.end(key, owner);
+            self.note_ends();
+        }
+    }
+
+    /// Sessions have ended, or may have: nothing under way to the store is theirs any more, before somebody else
+    /// has their slots.
+    pub(in crate::reactor) fn note_ends(&mut self) {
+        if let Some(stored) = &mut self.stored {
+            stored.note_ends(&mut self.sessions);
+        }
     }
 
     /// A session that was claimed lives here after all: the way to it is short.
