@@ -310,7 +310,9 @@ impl Stored {
             self.ends.waiting.push_back((key, fence));
             return;
         };
-        if let (true, Some(owner)) = (flight.queue.is_empty(), flight.ending.take()) {
+        if flight.queue.is_empty()
+            && let Some(owner) = flight.ending.take()
+        {
             sessions.end(key, owner);
             self.note_ends(sessions);
             if !self.by_session.contains_key(&key) {
