@@ -139,13 +139,20 @@ impl<'o> Reading<'o> {
             let highest = progress.beyond.last().copied().unwrap_or(0).max(progress.upto);
             self.next_id = self.next_id.max(highest.saturating_add(1));
         }
-        let progress = if self.rerouted {
+        let mut progress = if self.rerouted {
             reroute::settle(self, storage, self.next_id - 1)?
         } else if self.table.is_empty() {
             vec![Progress::default(); self.options.routes.len()]
         } else {
             self.table.iter().map(|(_, progress)| progress.clone()).collect()
         };
+        // What was deleted was done, though the progress that said so may have been lost.
+        let gone = self.segments.front().map_or(0, |oldest| oldest.header.first_id.saturating_sub(1));
+        for (_, progress) in progress.iter_mut().enumerate().filter(|(index, _)| self.options.delivers(*index)) {
+            progress.upto = progress.upto.max(gone);
+            let upto = progress.upto;
+            progress.beyond.retain(|id| *id > upto);
+        }
         let runs = std::mem::take(&mut self.runs).into_iter();
         Ok(runs.zip(progress).map(|(runs, progress)| Route { progress, dirty: false, runs }).collect())
     }
