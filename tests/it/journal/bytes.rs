@@ -17,6 +17,11 @@ const NOW: u64 = 1_700_000_000_000;
 const BATCHES: [&[&[u8]]; 4] =
     [&[b"first", b"second"], &[b"", b"a third of one commit"], &[b"alone"], &[b"last", b"\0\0\0\0"]];
 
+/// In memory, where syncs cost nothing: no machine stops in these tests.
+fn dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn options() -> LogOptions {
     let pattern = TopicPattern::parse("orders/#").unwrap();
     LogOptions {
@@ -52,7 +57,7 @@ struct Made {
 }
 
 fn make(marked: bool) -> Made {
-    let dir = TempDir::new().unwrap();
+    let dir = dir();
     let mut log = open(dir.path()).unwrap();
     let mut ends = Vec::new();
     for (n, batch) in BATCHES.iter().enumerate() {
@@ -92,7 +97,7 @@ fn used(dir: &Path) -> (String, usize) {
 impl Made {
     /// Opens a journal of these bytes, which ends there; what is found, or what is wrong.
     fn open(&self, bytes: &[u8], len: u64) -> Result<Vec<Message>, (String, u64)> {
-        let dir = TempDir::new().unwrap();
+        let dir = dir();
         fs::create_dir(dir.path().join(DIR)).unwrap();
         let file = fs::File::create_new(dir.path().join(DIR).join(&self.file)).unwrap();
         (&file).write_all(bytes).unwrap();
@@ -152,11 +157,9 @@ fn a_file_that_is_cut_at_any_byte_of_its_last_records_has_all_that_is_before() {
 /// Changes every byte from the first record on; what is found, or what is wrong.
 fn flip(made: &Made, mut check: impl FnMut(usize, Result<Vec<Message>, (String, u64)>)) {
     for at in 4_096..made.bytes.len() {
-        for by in [1 << (at % 8), 0xFF] {
-            let mut bytes = made.bytes.clone();
-            bytes[at] ^= by;
-            check(at, made.open(&bytes, made.len));
-        }
+        let mut bytes = made.bytes.clone();
+        bytes[at] ^= if at % 2 == 0 { 0xFF } else { 1 << (at % 8) };
+        check(at, made.open(&bytes, made.len));
     }
 }
 

@@ -87,6 +87,8 @@ impl Storage for SimDisk {
             Fate::Fine | Fate::Stops(When::After) => {
                 std::mem::take(&mut state.pending).into_iter().for_each(|op| state.make_durable(op));
             }
+            // Unlike a file's pages, names are not forgotten: file systems keep them in a log of their own, and stop
+            // when that fails. A later sync that succeeds brings all of them to the disk.
             _ => {
                 let survival = draw_survival(&mut state.dice);
                 state.settle_names(survival);

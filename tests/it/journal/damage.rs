@@ -19,7 +19,7 @@ pub fn live(life: &mut Life) {
         life.run(op);
     }
     life.disk.state().weather = Weather::default();
-    let end = if life.dice.chance(50) { End::Killed } else { End::PowerCut(draw_survival(&mut life.dice)) };
+    let end = draw_end(life);
     if life.dice.chance(30) {
         life.shut();
     }
@@ -63,22 +63,53 @@ fn after_damage(life: &mut Life, (file, at, bit): (&str, usize, u8)) {
         life.disk.state().counts.add("damage taken back");
         return;
     }
-    let repaired = repair(&*storage).expect("nothing is wrong with the disk");
-    if life.dice.chance(50) {
-        life.disk = life.disk.restart(End::PowerCut(draw_survival(&mut life.dice)));
-    }
+    drop(storage);
+    mend(life);
     let opened = Log::open(Arc::new(life.disk.clone()), life.options.clone(), life.now);
-    let (log, _) = opened.unwrap_or_else(|error| panic!("it was repaired: {error}; {repaired:?}"));
+    let (log, _) = opened.unwrap_or_else(|error| panic!("it was repaired: {error}; {report:?}"));
     life.log = Some(log);
     let found = life.found();
     life.model.holds_all(&found);
     for id in life.model.missing(&found) {
-        let told =
-            repaired.losses.iter().any(|loss| loss.ids.is_some_and(|(first, last)| (first..=last).contains(&id)));
+        let told = report.losses.iter().any(|loss| loss.ids.is_some_and(|(first, last)| (first..=last).contains(&id)));
         let due = life.model.may_be_deleted(id, life.now) || life.last_batch.contains(&id);
-        assert!(told || due, "{id} is lost and was not told: {repaired:?}");
+        assert!(told || due, "{id} is lost and was not told: {report:?}");
     }
     life.disk.state().counts.add("damage repaired");
+}
+
+/// Repairs it, however often the machine stops or the disk fails meanwhile.
+fn mend(life: &mut Life) {
+    if life.dice.chance(60) {
+        life.disk.state().weather =
+            Weather { stop: 400, write: 100, read: 100, sync: 100, names: 100, ..Weather::default() };
+    }
+    for attempt in 0.. {
+        let faults = life.disk.state().faults;
+        let repaired = repair(&life.disk);
+        if attempt == 8 {
+            life.calm();
+        }
+        match repaired {
+            Ok(_) if !life.disk.stopped() => break,
+            Ok(_) => {}
+            Err(error) => assert!(life.disk.state().faults > faults, "nothing is wrong with the disk: {error}"),
+        }
+        life.disk.state().counts.add("repair begun again");
+        if life.disk.stopped() || life.dice.chance(50) {
+            let end = draw_end(life);
+            life.disk = life.disk.restart(end);
+        }
+    }
+    life.calm();
+    if life.dice.chance(50) {
+        let end = draw_end(life);
+        life.disk = life.disk.restart(end);
+    }
+}
+
+fn draw_end(life: &mut Life) -> End {
+    if life.dice.chance(30) { End::Killed } else { End::PowerCut(draw_survival(&mut life.dice)) }
 }
 
 /// A byte of a file, mostly where there is something.

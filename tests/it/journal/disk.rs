@@ -34,6 +34,8 @@ pub struct State {
     pub stopped: bool,
     /// System calls so far.
     pub calls: u64,
+    /// The calls are the test's own: they always succeed, and are not counted.
+    pub watched: bool,
     pub inodes: Vec<Inode>,
     pub names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
@@ -71,6 +73,7 @@ impl SimDisk {
             epoch: 0,
             stopped: false,
             calls: 0,
+            watched: false,
             inodes: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -107,7 +110,7 @@ impl SimDisk {
         let state = &mut *state;
         state.epoch += 1;
         state.stopped = false;
-        state.stop_at = None;
+        state.stop_at = state.stop_at.filter(|(at, _)| *at >= state.calls);
         state.tell(|| format!("-- {end:?} --"));
         match end {
             End::Killed => {
@@ -117,6 +120,7 @@ impl SimDisk {
             End::PowerCut(survival) => {
                 state.counts.add("power cut");
                 state.settle_names(survival);
+                state.pending.clear();
                 state.names.clone_from(&state.durable_names);
                 for inode in &mut state.inodes {
                     inode.power_cut(survival, &mut state.dice);
@@ -163,6 +167,9 @@ impl SimDisk {
         let mut state = self.state();
         if state.stopped || state.epoch != self.epoch {
             return Err(off());
+        }
+        if state.watched {
+            return Ok((state, Fate::Fine));
         }
         let number = state.calls;
         state.calls += 1;
@@ -231,6 +238,8 @@ impl State {
         for op in std::mem::take(&mut self.pending) {
             if survival.spares(&mut self.dice) {
                 self.make_durable(op);
+            } else {
+                self.pending.push(op);
             }
         }
     }

@@ -250,7 +250,11 @@ impl Life {
         match self.log().stage(&made.draft(), now) {
             // What it says of the message is the commit's to take back.
             Ok(_) if self.poisoned => {}
-            Ok(staged) => self.model.staged(made, staged, self.latest),
+            Ok(staged) => {
+                let done = self.log().progress(staged.route).has(staged.id);
+                assert!(staged.duplicate || !done, "{} is done before it is there", staged.id);
+                self.model.staged(made, staged, self.latest);
+            }
             Err(why) => self.may_lack_room(&why.0),
         }
     }
@@ -366,6 +370,11 @@ impl Life {
         let seen = self.read_up_to(u64::MAX);
         assert!(seen.starts_with(&found) && (self.poisoned || seen.len() == found.len()), "{}", seen.len());
         self.model.holds_all(&seen);
+        let report = self.verified();
+        assert!(report.is_sound(), "{report:?}");
+        if !self.poisoned {
+            assert_eq!(report.segments.iter().map(|segment| segment.messages).sum::<u64>(), found.len() as u64);
+        }
     }
 
     fn close(&mut self) {

@@ -126,12 +126,21 @@ fn a_disk_that_lies_is_found_out() {
 
 #[test]
 fn a_flipped_bit_is_found_and_named_or_does_no_harm() {
-    let wanted = ["damage found", "damage without harm", "damage cut as torn", "damage taken back", "damage repaired"];
+    let wanted = [
+        "damage found",
+        "damage without harm",
+        "damage cut as torn",
+        "damage taken back",
+        "damage repaired",
+        "repair begun again",
+    ];
     assert_all(lives("lives with a flipped bit", LIVES, damage::live), &wanted);
 }
 
 #[test]
 fn a_stop_at_any_system_call_loses_nothing() {
     let sum = exhaustive::each_call(|what, begin| one(what, begin, &exhaustive::live));
+    let stopped = ["before", "in", "after"].map(|when| sum.counts.of(&format!("stopped {when} a call")));
+    assert!(stopped.iter().all(|n| *n >= sum.calls * 7), "{stopped:?} of {} calls", sum.calls);
     println!("journal: {} lives that stop at each of {} calls: {}", sum.lives, sum.calls, sum.counts.line());
 }

@@ -211,9 +211,15 @@ impl Model {
     }
 
     /// Messages of a route that are stored and still to be delivered.
+    pub fn waits(&self, route: usize) -> Vec<u64> {
+        let waits = |(_, e): &(&u64, &Entry)| {
+            e.route == route && e.standing == Standing::Stored && !e.reported && !e.deleted && !self.keeps(route)
+        };
+        self.entries.iter().filter(waits).map(|(id, _)| *id).collect()
+    }
+
     pub fn unfinished(&self, route: usize) -> u64 {
-        let waits = |e: &&Entry| e.route == route && e.standing == Standing::Stored && !e.reported && !e.deleted;
-        if self.keeps(route) { 0 } else { self.entries.values().filter(waits).count() as u64 }
+        self.waits(route).len() as u64
     }
 
     pub fn keeps(&self, route: usize) -> bool {
@@ -350,7 +356,6 @@ impl Model {
 
     /// What an open says of a route's progress.
     pub fn recovered(&mut self, route: usize, progress: &Progress) {
-        assert!(progress.upto <= self.highest, "{progress:?} is beyond {}", self.highest);
         self.staged_progress[route] = false;
         for (id, entry) in self.entries.iter_mut().filter(|(_, e)| e.route == route && e.standing == Standing::Stored) {
             let done = progress.has(*id);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::journal::{Draft, Log, LogOptions, LogRoute, TopicPattern};
+use tidegate::journal::{Draft, Log, LogOptions, LogRoute, Progress, TopicPattern};
 
 use super::disk::{End, SimDisk};
 use super::faults::Weather;
@@ -12,6 +12,14 @@ use super::inode::Survival;
 const NOW: u64 = 1_700_000_000_000;
 
 fn open(disk: &SimDisk, now: u64) -> Log<SimDisk> {
+    open_with(disk, now, &[("*", true)])
+}
+
+fn open_with(disk: &SimDisk, now: u64, routes: &[(&str, bool)]) -> Log<SimDisk> {
+    let route = |(pattern, keeps): &(&str, bool)| {
+        let pattern = TopicPattern::parse(pattern).unwrap();
+        LogRoute { pattern, keeps: *keeps }
+    };
     let options = LogOptions {
         segment_bytes: 16_384,
         max_bytes: 1 << 20,
@@ -20,14 +28,18 @@ fn open(disk: &SimDisk, now: u64) -> Log<SimDisk> {
         retain_bytes: 1 << 20,
         dedup_window: Duration::from_secs(1),
         dedup_max: 10,
-        routes: vec![LogRoute { pattern: TopicPattern::parse("*").unwrap(), keeps: true }],
+        routes: routes.iter().map(route).collect(),
     };
     Log::open(Arc::new(disk.clone()), options, now).unwrap_or_else(|error| panic!("{error}")).0
 }
 
 fn store(log: &mut Log<SimDisk>, bytes: usize) -> u64 {
+    store_to(log, "a", bytes)
+}
+
+fn store_to(log: &mut Log<SimDisk>, topic: &str, bytes: usize) -> u64 {
     let body = vec![1; bytes];
-    let draft = Draft { topic: "a", principal: "ann", key: None, trace: None, session: None, body: &body };
+    let draft = Draft { topic, principal: "ann", key: None, trace: None, session: None, body: &body };
     let id = log.stage(&draft, NOW).unwrap().id;
     log.commit().unwrap();
     id
@@ -60,4 +72,34 @@ fn ids_go_on_where_they_were_when_all_is_deleted_and_there_is_no_room_for_a_segm
     disk.state().weather = Weather::default();
     let disk = disk.restart(End::Killed);
     assert!(store(&mut open(&disk, NOW + 6_000), 100) > id);
+}
+
+#[test]
+fn what_was_deleted_is_not_taken_off_what_is_unfinished_when_its_progress_was_lost() {
+    let disk = SimDisk::new(1, false);
+    let mut log = open_with(&disk, NOW, &[("*", false)]);
+    (0..3).for_each(|_| assert!(store(&mut log, 3_000) < 4));
+    log.stage_progress(0, &Progress { upto: 1, beyond: vec![3] });
+    log.commit().unwrap();
+    (0..2).for_each(|_| assert!(store(&mut log, 6_000) > 3));
+    // The first segment is done, and goes; that it is done was not stored yet.
+    log.stage_progress(0, &Progress { upto: 4, beyond: Vec::new() });
+    log.tend(NOW);
+    assert_eq!((log.first_id(), log.unfinished(0)), (4, 1));
+    drop(log);
+    let log = open_with(&disk.restart(End::PowerCut(Survival::Nothing)), NOW, &[("*", false)]);
+    assert_eq!((log.first_id(), log.unfinished(0)), (4, 2));
+}
+
+#[test]
+fn what_a_route_has_done_for_another_is_not_taken_off_what_is_its_own() {
+    let disk = SimDisk::new(1, false);
+    let mut log = open_with(&disk, NOW, &[("*", false)]);
+    ["a", "b", "a", "b"].into_iter().for_each(|topic| assert!(store_to(&mut log, topic, 10) > 0));
+    log.stage_progress(0, &Progress { upto: 0, beyond: vec![2, 3] });
+    log.close().unwrap();
+    let log = open_with(&disk.restart(End::Killed), NOW, &[("b", false), ("*", false)]);
+    // Of the rest, the first is to be delivered; of b, the last, and once more the one that was done elsewhere.
+    assert_eq!((log.unfinished(1), log.progress(1)), (1, &Progress { upto: 0, beyond: vec![3] }));
+    assert!((1..=2).contains(&log.unfinished(0)));
 }

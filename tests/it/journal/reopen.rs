@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use tidegate::journal::{Log, Message, OpenError, Reader};
+use tidegate::journal::repair::Report;
+use tidegate::journal::{Log, Message, OpenError, Reader, verify};
 
-use super::disk::End;
+use super::disk::{End, SimDisk};
 use super::draw;
 use super::faults::Weather;
 use super::life::{Life, Mark, ROOMY};
@@ -90,7 +91,12 @@ impl Life {
             let progress = self.log().progress(route).clone();
             self.model.recovered(route, &progress);
             let waits = self.model.unfinished(route);
-            assert_eq!((self.log().unfinished(route), *told), (waits, waits), "unfinished of {route}");
+            assert_eq!(
+                (self.log().unfinished(route), *told),
+                (waits, waits),
+                "unfinished of {route}: {progress:?}, {:?}",
+                self.model.waits(route)
+            );
         }
         self.model.settled_routes(full);
         let position = self.reader.position().min(self.model.highest);
@@ -103,18 +109,25 @@ impl Life {
         self.read_up_to(upto)
     }
 
-    /// Everything with ids up to that, read in fair weather.
+    /// Everything with ids up to that.
     pub fn read_up_to(&mut self, upto: u64) -> Vec<Message> {
-        let (weather, stop_at) = {
-            let mut state = self.disk.state();
-            (std::mem::take(&mut state.weather), state.stop_at.take())
-        };
-        let mut reader = Reader::new(Arc::new(self.disk.clone()), 0);
-        let next = || reader.next(upto).unwrap_or_else(|error| panic!("it can't be read: {error}"));
-        let found = std::iter::from_fn(next).collect();
-        let mut state = self.disk.state();
-        (state.weather, state.stop_at) = (weather, stop_at);
-        found
+        self.watch(|disk| {
+            let mut reader = Reader::new(Arc::new(disk.clone()), 0);
+            let next = || reader.next(upto).unwrap_or_else(|error| panic!("it can't be read: {error}"));
+            std::iter::from_fn(next).collect()
+        })
+    }
+
+    /// What `tidegate journal verify` says beside the running log.
+    pub fn verified(&mut self) -> Report {
+        self.watch(|disk| verify(disk).unwrap_or_else(|error| panic!("it can't be read: {error}")))
+    }
+
+    fn watch<T>(&mut self, run: impl FnOnce(&SimDisk) -> T) -> T {
+        self.disk.state().watched = true;
+        let result = run(&self.disk);
+        self.disk.state().watched = false;
+        result
     }
 
     /// Whether the oldest may have been deleted because of the log's size.
