@@ -264,11 +264,12 @@ fn a_drain_saves_what_was_not_saved_and_waits_for_a_store_that_is_down_no_longer
     end(server);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert_eq!(store.sessions().0, 0);
-    // A store that comes back before the end has it.
-    let server = with(&store, quick());
+    // One that comes back before the end has it, though it was to be left alone for longer.
+    let patient = Config { session_store_failures: 1_000, session_store_retry: Duration::from_secs(3_600), ..quick() };
+    let server = with(&store, patient);
     let mut client = connect(&server);
     let second = client.auth(b"").session;
-    until("it is unsaved", || view(&server).unsaved == 1);
+    until("it is unsaved", || view(&server).unsaved == 1 && view(&server).failures > 0);
     store.be(Manner::Up);
     end(server);
     assert_eq!(store.sessions().0, 1);

@@ -190,6 +190,25 @@ fn a_session_of_an_earlier_process_ends_when_its_time_has_run_out() {
 }
 
 #[test]
+fn a_session_that_was_left_before_the_drain_has_no_more_time_than_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let brief = || Config { session_ttl: Duration::from_secs(3), ..kept_in(dir.path()) };
+    let (server, address) = start(brief(), |b| b);
+    let (client, left) = Client::ready(address);
+    drop(client);
+    let gone = Instant::now();
+    until("it is left for a while", || gone.elapsed() > Duration::from_millis(1_900));
+    let (client, stays) = Client::ready(address);
+    drop(client);
+    end(server);
+    let (server, address) = start(brief(), |b| b);
+    until("its time has run out", || gone.elapsed() > Duration::from_millis(3_300));
+    assert!(!resume(address, left.session).1);
+    assert!(resume(address, stays.session).1, "the other was left only just before");
+    end(server);
+}
+
+#[test]
 fn another_principals_session_stays_theirs() {
     let dir = tempfile::tempdir().unwrap();
     let (alice, alices_line) = tidegate::auth::generate_token("alice").unwrap();

@@ -32,12 +32,15 @@ use self::flight::Flight;
 use super::mailbox::StateOp;
 use super::serve::{StateSlices, state_is_full};
 use crate::conn::Millis;
-use crate::limits::MAX_STORE_SAVING;
+use crate::limits::{MAX_STORE_SAVING, MAX_TIMER_MS};
 use crate::proto::{ErrorCode, SessionId};
 use crate::service::{Failure, Outcome};
 use crate::session::store::runner::{Ask, Courier, Told};
 use crate::session::store::{StoreKey, WITH_ITS_OWNER, Wanted, Write, store_key};
 use crate::session::{Owner, SessionKey, Sessions};
+
+/// How long a step lasts in which sessions in use are touched, unless there are only few. Milliseconds.
+const ROLL_STEP_MS: u64 = 1_000;
 
 /// The time, by all the clocks that this needs.
 #[derive(Clone, Copy, Debug)]
@@ -103,10 +106,12 @@ struct Ends {
 }
 
 /// How far the sessions in use have been touched.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Roll {
     /// When it last went on.
-    at: Option<Millis>,
+    at: Millis,
+    /// When it goes on.
+    due: Option<Millis>,
     next: usize,
     slots: usize,
 }
@@ -125,14 +130,14 @@ impl Stored {
             saving_limit: MAX_STORE_SAVING,
             rests_until: None,
             closing: false,
-            roll: Roll::default(),
+            roll: Roll { at: Millis(0), due: None, next: 0, slots: 0 },
             effects: Effects::default(),
         }
     }
 
     /// How long an operation may take. Milliseconds.
     pub fn timeout_ms(&self) -> u32 {
-        self.courier.options().timeout.as_millis().min(u128::from(crate::limits::MAX_TIMER_MS)) as u32
+        self.courier.options().timeout.as_millis().min(u128::from(MAX_TIMER_MS)) as u32
     }
 
     /// Whether an operation can be done now, has to wait, or can't be done.
@@ -257,8 +262,7 @@ impl Stored {
         let waits = sessions.has_changed() || !self.ends.waiting.is_empty();
         let save = (waits && self.saving < self.saving_limit).then(|| self.rests_until.unwrap_or(now));
         let ready = (!self.ready.is_empty() || sessions.has_ended()).then_some(now);
-        let roll = self.roll.at.map(|at| at.plus(roll_step_ms(sessions)));
-        [save, ready, roll, self.claims.next_due()].into_iter().flatten().reduce(Millis::min)
+        [save, ready, self.roll.due, self.claims.next_due()].into_iter().flatten().reduce(Millis::min)
     }
 
     /// Whether nothing waits for the store any more, and nothing is to be told it.
@@ -334,25 +338,21 @@ impl Stored {
     /// Sessions in use are touched in a third of their time to live, some of them in each step: so their time
     /// does not run out, and whoever has lost one learns it.
     fn roll(&mut self, sessions: &mut Sessions, now: &Now) {
-        if !self.courier.options().touches || self.closing {
+        let due = self.roll.due.is_none_or(|due| now.tick.reached(due));
+        if !due || !self.courier.options().touches || self.closing {
             return;
         }
-        let passed = self.roll.at.map_or(0, |at| now.tick.since(at));
-        if self.roll.at.is_some() && passed < roll_step_ms(sessions) {
-            return;
-        }
-        self.roll.at = Some(now.tick);
-        let third_ms = u64::from(sessions.limits().ttl_s) * 1_000 / 3;
-        let share = (self.roll.slots as u64 * u64::from(passed)).div_ceil(third_ms.max(1));
+        let third_ms = (u64::from(sessions.limits().ttl_s) * 1_000 / 3).max(1);
+        let passed = u64::from(now.tick.since(self.roll.at));
+        let share = (self.roll.slots as u64 * passed).div_ceil(third_ms);
         let end = (self.roll.next + share as usize).min(self.roll.slots);
         self.roll.slots = sessions.note_connected(self.roll.next..end);
         self.roll.next = if end >= self.roll.slots { 0 } else { end };
+        let step = third_ms.div_ceil(self.roll.slots.max(1) as u64);
+        let step = step.clamp((third_ms / 4).clamp(1, ROLL_STEP_MS), MAX_TIMER_MS.into());
+        self.roll.at = now.tick;
+        self.roll.due = Some(now.tick.plus(step as u32));
     }
-}
-
-/// How often sessions in use are looked at. Milliseconds.
-fn roll_step_ms(sessions: &Sessions) -> u32 {
-    (sessions.limits().ttl_s.saturating_mul(1_000) / 12).clamp(1, 1_000)
 }
 
 fn got(sessions: &Sessions, key: SessionKey, name: &[u8]) -> Outcome {

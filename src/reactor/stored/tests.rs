@@ -452,6 +452,15 @@ fn sessions_in_use_are_touched_in_a_third_of_their_time_and_no_others() {
         b.done();
     }
     assert!((99..=105).contains(&touched), "{touched}");
+    // Only one: it is touched once in that time, and nothing wakes the worker in between.
+    let mut one = bench(true);
+    one.saved();
+    one.flush();
+    assert_eq!(one.stored.next(&one.sessions, one.now.tick), Some(Millis(20_000)));
+    one.now.tick = Millis(19_999);
+    assert_eq!(one.sent(), "");
+    one.now.tick = Millis(20_000);
+    assert!(one.sent().contains("touch"));
     let mut unused = bench(false);
     unused.saved();
     unused.now.tick = Millis(30_000);
