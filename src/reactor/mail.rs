@@ -226,10 +226,11 @@ impl Reactor {
             }
             Letter::Evict { token } => self.hub.evicted.push(ConnToken::from_u64(token)),
             Letter::Release { id, owner } => {
+                if let Some(stored) = &mut self.hub.stored {
+                    stored.give_up(&self.hub.sessions, &id, owner);
+                }
                 if let Some(key) = self.hub.sessions.find(&id) {
                     self.hub.sessions.release(key, owner, self.hub.now_s);
-                } else if let Some(stored) = &mut self.hub.stored {
-                    stored.give_up(&id, owner);
                 }
             }
             Letter::End { id, owner } => {

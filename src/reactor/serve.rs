@@ -69,13 +69,13 @@ impl Host for Turn<'_> {
             if home != self.hub.worker {
                 return self.claim_elsewhere(home, id, principal);
             }
+            if self.hub.asks_store(&id) {
+                return self.claim_stored(id, principal);
+            }
             let owner = self.hub.owner(self.token);
             if let Some(key) = self.hub.claim(&id, &principal, owner) {
                 *self.session = SessionRef::here(key);
                 return AuthVerdict::Welcome(Welcome { session: id, resumed: true });
-            }
-            if self.hub.may_be_stored(&id) {
-                return self.claim_stored(id, principal);
             }
         }
         self.open_session(&principal)

@@ -170,15 +170,12 @@ impl Sessions {
     /// Gives the session with this id, if it is this principal's, to a connection.
     pub fn claim(&mut self, id: &SessionId, principal: &str, owner: Owner, now_s: u32) -> Claim {
         let Some(key) = self.find(id) else { return Claim::Unknown };
-        let session = &mut self.slots[key.0 as usize];
-        if **self.principals.name(session.principal) != *principal {
+        if !self.is_for(key, principal, now_s) {
             return Claim::Unknown;
         }
+        let session = &mut self.slots[key.0 as usize];
         let previous = session.owner();
         if previous.is_none() {
-            if u64::from(now_s) >= session.token_or_end {
-                return Claim::Unknown; // its time has run out, the sweep has only not come by yet
-            }
             self.unowned -= 1;
         }
         session.worker = owner.worker;
@@ -187,6 +184,14 @@ impl Sessions {
             self.note_use(key);
         }
         Claim::Granted { key, previous: previous.filter(|previous| *previous != owner) }
+    }
+
+    /// Whether the session is this principal's, and its time has not run out: the sweep may only not have come by.
+    pub fn is_for(&self, key: SessionKey, principal: &str, now_s: u32) -> bool {
+        self.slots.get(key.0 as usize).is_some_and(|session| {
+            let lives = session.worker != UNOWNED || u64::from(now_s) < session.token_or_end;
+            lives && **self.principals.name(session.principal) == *principal
+        })
     }
 
     /// The session with this id, whoever has it.

@@ -59,6 +59,16 @@ fn a_session_goes_on_on_another_gateway_and_the_one_that_had_it_lets_it_go() {
     put(&mut first, b"k", b"from a");
     let mut second = connect(&b);
     assert!(second.resume(b"", session).resumed, "while it is connected to the other gateway");
+    put(&mut second, b"k", b"from b");
+    drop(second);
+    // The first gateway has a copy still, and finds out that it is old.
+    drop(first);
+    let mut first = connect(&a);
+    assert!(first.resume(b"", session).resumed);
+    assert_eq!(first.call(Command::SESSION_GET, b"k"), b"from b");
+    put(&mut first, b"k", b"from a");
+    let mut second = connect(&b);
+    assert!(second.resume(b"", session).resumed);
     assert_eq!(second.call(Command::SESSION_GET, b"k"), b"from a");
     put(&mut second, b"k", b"from b");
     // The first learns it as soon as it writes, and changes nothing.
@@ -66,7 +76,7 @@ fn a_session_goes_on_on_another_gateway_and_the_one_that_had_it_lets_it_go() {
     assert_eq!(first.expect_error(late).0, ErrorCode::Unavailable);
     first.expect_goaway(GoAwayStage::Final, GoAwayReason::Replaced);
     first.expect_eof();
-    assert_eq!(view(&a).lost, 1);
+    assert_eq!((view(&a).lost, view(&b).lost), (2, 1));
     assert_eq!(second.call(Command::SESSION_GET, b"k"), b"from b");
     // And back again, as it is.
     let mut third = connect(&a);

@@ -46,6 +46,11 @@ impl Claims {
         true
     }
 
+    /// One waits for something else than the store's answer to a claim, and no longer than it may.
+    pub fn note_due(&mut self, id: SessionId, until: Millis) {
+        self.due.push_back((until, id));
+    }
+
     /// Whether the store is asked for it.
     pub fn has(&self, id: &SessionId) -> bool {
         self.asked.contains_key(id)
@@ -68,19 +73,22 @@ impl Claims {
         self.due.front().map(|(due, _)| *due)
     }
 
-    /// Those who have waited long enough. The store's answer is awaited all the same.
-    pub fn expired(&mut self, now: Millis) -> Vec<Waiter> {
-        let mut expired = Vec::new();
-        while let Some((due, id)) = self.due.front()
-            && now.reached(*due)
-        {
-            if let Some(asked) = self.asked.get_mut(id) {
-                expired.extend(asked.waiters.extract_if(.., |waiter| now.reached(waiter.until)));
-            }
-            self.due.pop_front();
-        }
-        expired
+    /// The next session for which somebody has waited long enough.
+    pub fn next_expired(&mut self, now: Millis) -> Option<SessionId> {
+        let due = self.due.front().is_some_and(|(due, _)| now.reached(*due));
+        if due { self.due.pop_front().map(|(_, id)| id) } else { None }
     }
+
+    /// Those who have waited long enough for it. The store's answer is awaited all the same.
+    pub fn expired(&mut self, id: &SessionId, now: Millis) -> Vec<Waiter> {
+        let asked = self.asked.get_mut(id);
+        asked.map_or_else(Vec::new, |asked| waited_until(&mut asked.waiters, now))
+    }
+}
+
+/// Takes those out who have waited long enough.
+pub(super) fn waited_until(waiters: &mut Vec<Waiter>, now: Millis) -> Vec<Waiter> {
+    waiters.extract_if(.., |waiter| now.reached(waiter.until)).collect()
 }
 
 #[cfg(test)]
@@ -100,13 +108,15 @@ mod tests {
         assert!(claims.join(ID, waiter(1, 100)));
         assert!(!claims.join(ID, waiter(2, 150)) && !claims.join(ID, waiter(3, 200)));
         assert_eq!(claims.next_due(), Some(Millis(100)));
-        assert_eq!(claims.expired(Millis(99)), []);
-        assert_eq!(claims.expired(Millis(100)), [waiter(1, 100)]);
+        assert_eq!(claims.next_expired(Millis(99)), None);
+        assert_eq!((claims.next_expired(Millis(100)), claims.next_expired(Millis(100))), (Some(ID), None));
+        assert_eq!(claims.expired(&ID, Millis(100)), [waiter(1, 100)]);
         claims.give_up(&ID, waiter(2, 0).from);
-        assert_eq!(claims.expired(Millis(160)), []);
+        assert_eq!(claims.expired(&ID, Millis(160)), []);
         assert!(claims.has(&ID));
         assert_eq!(claims.take(&ID), Some(("alice".into(), vec![waiter(3, 200)])));
         assert!(!claims.has(&ID) && claims.take(&ID).is_none());
-        assert_eq!((claims.expired(Millis(300)), claims.next_due()), (vec![], None));
+        while claims.next_expired(Millis(300)).is_some() {}
+        assert_eq!((claims.expired(&ID, Millis(300)), claims.next_due()), (vec![], None));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::Waiter;
 use crate::limits::MAX_STORE_COMMIT;
 use crate::reactor::mailbox::StateOp;
 use crate::reactor::pending::PendingKey;
@@ -43,6 +44,8 @@ pub(super) struct Flight {
     pub out: Option<Out>,
     /// Keys of which the store may have another value than the copy: a write failed, and may have been done.
     pub unsure: BTreeSet<Box<[u8]>>,
+    /// AUTHs that want to resume it, and wait until it is known that no other gateway has it.
+    pub verifying: Vec<Waiter>,
     /// The store has to be told something else of the session, which came up while a message was under way.
     pub again: bool,
     /// It ends, for this connection, when nothing waits any more.
@@ -57,6 +60,8 @@ pub(super) struct Out {
     pub covers: usize,
     /// Writes in front of theirs.
     pub repairs: usize,
+    /// So many of those who wait for it to be verified have waited before it was sent.
+    pub verifies: usize,
     pub shape: Shape,
     /// The session's end is in it.
     pub touch: bool,
@@ -78,7 +83,8 @@ pub(super) enum Shape {
 impl Flight {
     pub fn new(key: StoreKey, fence: u64, session: Option<SessionKey>) -> Flight {
         let (queue, unsure) = (VecDeque::new(), BTreeSet::new());
-        Flight { key, fence, session, queue, out: None, unsure, again: false, ending: None, plan: Plan::default() }
+        let (verifying, plan) = (Vec::new(), Plan::default());
+        Flight { key, fence, session, queue, out: None, unsure, verifying, again: false, ending: None, plan }
     }
 
     /// Whether a write of this key of the state has not come to its end.
@@ -128,7 +134,8 @@ impl Flight {
             }
         }
         let state: Pairs = state.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        self.out = Some(Out { covers, repairs: 0, shape: Shape::Open, touch: false, saving });
+        let verifies = self.verifying.len();
+        self.out = Some(Out { covers, repairs: 0, verifies, shape: Shape::Open, touch: false, saving });
         vec![self.write(WriteOp::Open { principal: principal.into(), ends_ms, state })]
     }
 
@@ -156,14 +163,15 @@ impl Flight {
             writes.push(self.write(WriteOp::Touch { ends_ms }));
         }
         if !writes.is_empty() {
-            self.out = Some(Out { covers, repairs, shape: Shape::Each, touch: ends_ms.is_some(), saving });
+            let (verifies, touch) = (self.verifying.len(), ends_ms.is_some());
+            self.out = Some(Out { covers, repairs, verifies, shape: Shape::Each, touch, saving });
         }
         writes
     }
 
     /// The message of its end.
     pub fn end(&mut self) -> Vec<Write> {
-        self.out = Some(Out { covers: 0, repairs: 0, shape: Shape::End, touch: false, saving: true });
+        self.out = Some(Out { covers: 0, repairs: 0, verifies: 0, shape: Shape::End, touch: false, saving: true });
         vec![self.write(WriteOp::End)]
     }
 

@@ -27,7 +27,7 @@ pub use claims::Waiter;
 pub(crate) use close::Leftover;
 pub use flight::Asker;
 
-use self::claims::Claims;
+use self::claims::{Claims, waited_until};
 use self::flight::Flight;
 use super::mailbox::StateOp;
 use super::serve::{StateSlices, state_is_full};
@@ -205,15 +205,53 @@ impl Stored {
         true
     }
 
+    /// Whether another gateway may have taken over what is here, so that it is to be verified before somebody
+    /// resumes it.
+    pub fn verifies(&self) -> bool {
+        self.courier.options().touches
+    }
+
+    /// A session that is here is to be resumed, once the store has said that it is ours still.
+    pub fn verify(&mut self, sessions: &mut Sessions, key: SessionKey, waiter: Waiter) {
+        self.claims.note_due(sessions.id(key), waiter.until);
+        let flight = self.flight_of(sessions, key);
+        self.flights[flight].verifying.push(waiter);
+        self.ready.push(flight);
+    }
+
     /// A connection does not wait for a session any more.
-    pub fn give_up(&mut self, id: &SessionId, owner: Owner) {
+    pub fn give_up(&mut self, sessions: &Sessions, id: &SessionId, owner: Owner) {
         self.claims.give_up(id, owner);
+        if let Some(flight) = self.flight_with(sessions, id) {
+            let verifying = std::mem::take(&mut flight.verifying);
+            let before = flight.out.map_or(0, |out| out.verifies);
+            let gone_before = verifying.iter().take(before).filter(|waiter| waiter.from == owner).count();
+            flight.verifying = verifying.into_iter().filter(|waiter| waiter.from != owner).collect();
+            if let Some(out) = &mut flight.out {
+                out.verifies -= gone_before;
+            }
+        }
+    }
+
+    fn flight_with(&mut self, sessions: &Sessions, id: &SessionId) -> Option<&mut Flight> {
+        let flight = *self.by_session.get(&sessions.find(id)?)?;
+        self.flights.get_mut(flight)
     }
 
     /// Lets those go who have waited for a session long enough.
-    pub fn expire(&mut self, now: &Now) {
-        for waiter in self.claims.expired(now.tick) {
-            self.effects.claimed.push((waiter, None));
+    pub fn expire(&mut self, sessions: &Sessions, now: &Now) {
+        while let Some(id) = self.claims.next_expired(now.tick) {
+            let claiming = self.claims.expired(&id, now.tick);
+            self.effects.claimed.extend(claiming.into_iter().map(|waiter| (waiter, None)));
+            // What is here is resumed without the store's word: that is as good as it gets while it is silent.
+            let Some(flight) = self.flight_with(sessions, &id) else { continue };
+            let sent = flight.out.map_or(0, |out| out.verifies);
+            let before = flight.verifying.iter().take(sent).filter(|waiter| now.tick.reached(waiter.until)).count();
+            if let Some(out) = &mut flight.out {
+                out.verifies -= before;
+            }
+            let verifying = waited_until(&mut flight.verifying, now.tick);
+            self.effects.claimed.extend(verifying.into_iter().map(|waiter| (waiter, Some(id))));
         }
     }
 
@@ -282,7 +320,7 @@ impl Stored {
     fn depart(&mut self, sessions: &mut Sessions, index: usize, saving: bool, now: &Now) {
         let Some(flight) = self.flights.get_mut(index) else { return };
         let (None, Some(key)) = (flight.out, flight.session) else { return };
-        let touch = sessions.take_touch(key);
+        let touch = sessions.take_touch(key) || !flight.verifying.is_empty();
         let ends_ms = match sessions.end_s(key) {
             _ if !self.courier.options().touches && !self.closing => WITH_ITS_OWNER,
             None => now.wall_ms.saturating_add(u64::from(sessions.limits().ttl_s) * 1_000),
@@ -327,7 +365,7 @@ impl Stored {
         if std::mem::take(&mut flight.again) || !flight.unsure.is_empty() {
             sessions.note_change(key);
         }
-        if !flight.queue.is_empty() {
+        if !flight.queue.is_empty() || !flight.verifying.is_empty() {
             self.depart(sessions, index, false, now);
         } else if flight.unsure.is_empty() {
             self.flights.remove(index);

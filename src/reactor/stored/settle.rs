@@ -38,6 +38,8 @@ impl Stored {
         if let Some(key) = flight.session {
             sessions.set_saved(key, true);
         }
+        self.verified(sessions, index, out);
+        let flight = &mut self.flights[index];
         if out.shape == Shape::Open || out.repairs > 0 {
             // A failure during this message would have been this message's.
             flight.unsure.clear();
@@ -82,6 +84,8 @@ impl Stored {
             self.courier.leave(1);
             self.effects.answers.push((queued.asker, outcome));
         }
+        self.verified(sessions, index, out);
+        let flight = &mut self.flights[index];
         if let Some(key) = flight.session {
             if out.shape == Shape::Open {
                 if failed.tried {
@@ -95,6 +99,14 @@ impl Stored {
         }
         self.plan_again(sessions, index);
         self.land(sessions, index, now);
+    }
+
+    /// Those who have waited for a word of the store about it go on, whatever that was.
+    fn verified(&mut self, sessions: &Sessions, index: usize, out: Out) {
+        let flight = &mut self.flights[index];
+        let Some(id) = flight.session.map(|key| sessions.id(key)) else { return };
+        let waited = out.verifies.min(flight.verifying.len());
+        self.effects.claimed.extend(flight.verifying.drain(..waited).map(|waiter| (waiter, Some(id))));
     }
 
     /// The store has lost it: it gets the whole session.
@@ -118,7 +130,13 @@ impl Stored {
         self.ends.all.remove(&flight.key);
         if let Some(key) = flight.session {
             self.by_session.remove(&key);
+            let id = sessions.id(key);
             self.effects.evicted.extend(sessions.lose(key));
+            for waiter in flight.verifying {
+                if !self.ask(&id, waiter.clone()) {
+                    self.effects.claimed.push((waiter, None));
+                }
+            }
         }
         if let Some(counters) = self.courier.counters() {
             counters.lost.add(1);
@@ -172,6 +190,8 @@ impl Stored {
         };
         let flight = &mut self.flights[index];
         (flight.session, flight.fence) = (None, ended.fence);
+        let verifying = std::mem::take(&mut flight.verifying);
+        self.effects.claimed.extend(verifying.into_iter().map(|waiter| (waiter, None)));
         let covers = flight.out.map_or(0, |out| out.covers);
         let unsent = flight.queue.split_off(covers.min(flight.queue.len()));
         let (key, under_way) = (flight.key, flight.out.is_some());

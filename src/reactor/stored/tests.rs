@@ -385,7 +385,7 @@ fn a_claimed_session_is_here_with_its_id_its_state_and_its_fence() {
     assert!(b.stored.ask(&id, b.waiter("bob", 3, 700)));
     assert_eq!(b.sent(), "claim for alice");
     b.now.tick = Millis(500);
-    b.stored.expire(&b.now);
+    b.stored.expire(&b.sessions, &b.now);
     assert_eq!(b.stored.take_effects().claimed, [(b.waiter("alice", 1, 500), None)]);
     let pair = |name: &str, value: &str| (name.as_bytes().into(), value.as_bytes().into());
     let stored = crate::session::store::Stored { fence: 5, state: vec![pair("a", "1")] };
@@ -477,4 +477,39 @@ fn a_session_that_comes_and_goes_while_a_message_is_under_way_is_told_again() {
     assert_eq!(b.sent(), "");
     b.done();
     assert_eq!(b.sent(), "0: touch 5060000");
+}
+
+#[test]
+fn a_session_that_is_here_is_resumed_once_the_store_has_said_that_it_is_ours_still() {
+    let mut b = bench(true);
+    let key = b.saved();
+    let id = b.sessions.id(key);
+    let claimed = |b: &mut Bench| b.stored.take_effects().claimed;
+    let (one, two, three) = (b.waiter("alice", 1, 500), b.waiter("alice", 2, 500), b.waiter("alice", 3, 900));
+    b.stored.verify(&mut b.sessions, key, one.clone());
+    assert_eq!((b.sent().as_str(), claimed(&mut b)), ("0: touch 5060000", vec![]));
+    b.stored.verify(&mut b.sessions, key, two.clone());
+    b.done();
+    assert_eq!(claimed(&mut b), [(one.clone(), Some(id))], "the other came after it was sent");
+    assert_eq!(b.sent(), "0: touch 5060000");
+    // A silent store, or one that is down, keeps nobody from what is here.
+    b.stored.verify(&mut b.sessions, key, three.clone());
+    b.now.tick = Millis(500);
+    b.stored.expire(&b.sessions, &b.now);
+    assert_eq!(claimed(&mut b), [(two, Some(id))]);
+    b.told(0, Err(Failed { tried: true }));
+    assert_eq!(claimed(&mut b), [], "that was not for the third");
+    b.sent();
+    b.told(0, Err(Failed { tried: false }));
+    assert_eq!(claimed(&mut b), [(three.clone(), Some(id))]);
+    // One who has gone does not wait any more; one whose session is another gateway's asks for it.
+    b.stored.verify(&mut b.sessions, key, one.clone());
+    b.stored.verify(&mut b.sessions, key, three.clone());
+    b.sent();
+    b.stored.give_up(&b.sessions, &id, one.from);
+    b.told(0, Ok(vec![Written::Lost]));
+    assert_eq!((claimed(&mut b), b.sessions.len()), (vec![], 0));
+    assert_eq!(b.sent(), "claim for alice");
+    b.stored.settle(&mut b.sessions, Told::Claimed { id, result: Ok(None) }, &b.now);
+    assert_eq!(claimed(&mut b), [(three, None)]);
 }

@@ -26,7 +26,7 @@ impl Reactor {
         while let Some(told) = stored.take_told(None) {
             told.into_iter().for_each(|told| stored.settle(&mut self.hub.sessions, told, &now));
         }
-        stored.expire(&now);
+        stored.expire(&self.hub.sessions, &now);
         let effects = stored.take_effects();
         for owner in effects.evicted {
             self.hub.replace(owner);
@@ -68,9 +68,9 @@ impl Hub {
         self.stored.as_ref().and_then(|stored| stored.next(&self.sessions, now))
     }
 
-    /// Whether a session that may live here is to be asked for: it does not, as far as is known.
-    pub(in crate::reactor) fn may_be_stored(&self, id: &SessionId) -> bool {
-        self.stored.is_some() && self.sessions.find(id).is_none()
+    /// Whether the store has to be asked before somebody resumes a session that may live here.
+    pub(in crate::reactor) fn asks_store(&self, id: &SessionId) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.verifies() || self.sessions.find(id).is_none())
     }
 
     /// The session with this id, which may live here, for a connection anywhere. `None`: the store is asked,
@@ -82,16 +82,20 @@ impl Hub {
         from: Owner,
         pending: PendingKey,
     ) -> Option<bool> {
-        if self.claim(id, principal, from).is_some() {
-            return Some(true);
-        }
-        if !self.may_be_stored(id) {
-            return Some(false);
+        if !self.asks_store(id) {
+            return Some(self.claim(id, principal, from).is_some());
         }
         let until = self.now.plus(self.store_timeout_ms());
         let waiter = Waiter { principal: principal.clone(), from, pending, until };
-        let asked = self.stored.as_mut().is_some_and(|stored| stored.ask(id, waiter));
-        (!asked).then_some(false)
+        let stored = self.stored.as_mut()?;
+        match self.sessions.find(id) {
+            Some(key) if !self.sessions.is_for(key, principal, self.now_s) => Some(false),
+            Some(key) => {
+                stored.verify(&mut self.sessions, key, waiter);
+                None
+            }
+            None => (!stored.ask(id, waiter)).then_some(false),
+        }
     }
 
     /// BYE, of a connection anywhere: the session ends when what was asked of it before is answered.
