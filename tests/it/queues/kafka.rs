@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -46,7 +47,7 @@ fn opened(argument: &str) -> KafkaSink {
     sink
 }
 
-/// Everything that is in a topic, partition by partition.
+/// Everything that is in a topic, each partition's in its order.
 fn records(brokers: &str, topic: &str, partitions: i32) -> Vec<Record> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -55,28 +56,30 @@ fn records(brokers: &str, topic: &str, partitions: i32) -> Vec<Record> {
         .set("enable.partition.eof", "true")
         .create()
         .unwrap();
-    let mut records = Vec::new();
+    let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
-        let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-        consumer.assign(&list).unwrap();
-        until("the partition is read", || match consumer.poll(Duration::from_millis(100)) {
+    }
+    consumer.assign(&list).unwrap();
+    let (mut records, mut ends) = (Vec::new(), 0);
+    until("the topic is read", || {
+        match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 let headers = message.headers().unwrap();
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 records.push(Record {
-                    partition,
+                    partition: message.partition(),
                     key: message.key().map(text),
                     headers: headers.iter().map(|h| (h.key.to_owned(), text(h.value.unwrap()))).collect(),
                     time_ms: message.timestamp().to_millis().unwrap(),
                     body: message.payload().unwrap_or_default().to_vec(),
                 });
-                false
             }
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => true,
-            _ => false,
-        });
-    }
+            Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
+            _ => {}
+        }
+        ends == partitions
+    });
     records
 }
 
@@ -305,11 +308,11 @@ fn closing_waits_for_what_is_on_its_way() {
     let (outcomes, result) = deliver(&mut sink, &[message(2, "t")]);
     assert!(result.is_err(), "{outcomes:?}");
     sink.close().unwrap();
+    cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
     assert_eq!(ids(&brokers, "t", 1), [1, 2]);
 
     // And says so when it waited for nothing.
     let mut sink = sink_for(&brokers, Duration::from_millis(300));
-    cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
     until("a broker answers", || sink.open(0).is_ok());
     cluster.broker_down(1).unwrap();
     assert!(deliver(&mut sink, &[message(3, "t")]).1.is_err());
