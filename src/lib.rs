@@ -99,7 +99,7 @@ pub mod logging;
 pub mod proto;
 pub mod reactor;
 #[cfg(feature = "redis")]
-mod redis_url;
+mod redis_link;
 pub mod server;
 pub mod service;
 pub mod session;

@@ -1,6 +1,6 @@
 //! The sink `redis`: each message an entry of a Redis Stream.
 //!
-//! `redis://HOST…?stream=…&maxlen=…&approx=…&dedup=…`; what may stand before the options: [`crate::redis_url`].
+//! `redis://HOST…?stream=…&maxlen=…&approx=…&dedup=…`; with the forms of URL and the further options of `redis_link`.
 //!
 //! | option | | default |
 //! |---|---|---|
@@ -24,13 +24,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, cmd};
+use redis::{Script, cmd};
 use sha2::{Digest, Sha256};
 
 use super::{Down, Outcome, Sink};
 use crate::hex::hex;
 use crate::journal::Message;
-use crate::redis_url::{self, Deadline, RedisLink, RedisUrl};
+use crate::redis_link::{self, Ask, Deadline, Fault, Link, RedisUrl, Reply};
 use crate::time::rfc3339;
 use crate::url::Url;
 
@@ -49,6 +49,14 @@ const MAX_TEMPLATE: usize = 512;
 /// Bytes and messages that are sent before their answers are read.
 const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_MESSAGES: usize = 500;
+
+/// How often commands are sent that a server sent elsewhere, or did not know, and the pause before a key that is on its way
+/// between servers is asked for again.
+const TRIES: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a server says when the account may not run a command at all, whatever its key: it may be given the right.
+const NO_RIGHT: &str = "no permissions to run";
 
 /// Adds messages to a stream, except those that it knows: `KEYS` the stream and what is known of it, `ARGV` how many are to be
 /// known and for how many milliseconds, how many arguments of `XADD` follow and those, and then for each message its
@@ -107,7 +115,7 @@ impl Options {
             Some(_) => return Err("approx= is to be yes or no".to_owned()),
         };
         let dedup = url.take_number("dedup", 0, MAX_DEDUP)?.unwrap_or(10_000);
-        url.finish(&format!("stream=, maxlen=, approx=, dedup=, {}", redis_url::OPTIONS))?;
+        url.finish(&format!("stream=, maxlen=, approx=, dedup=, {}", redis_link::OPTIONS))?;
         Ok(Options { server, stream, maxlen, approx, dedup })
     }
 }
@@ -116,71 +124,95 @@ impl Options {
 pub struct RedisSink {
     options: Options,
     timeout: Duration,
-    link: Option<RedisLink>,
+    script: Script,
+    link: Option<Link>,
 }
 
 impl RedisSink {
     /// Connects to nothing yet. Connecting, and each batch, may take `timeout`.
     pub fn new(options: Options, timeout: Duration) -> RedisSink {
-        RedisSink { options, timeout, link: None }
+        RedisSink { options, timeout, script: Script::new(ADD), link: None }
     }
 
-    /// Delivers so many messages as are sent before their answers are read, and pushes outcomes as [`Sink::deliver`] does.
+    fn link(&self, deadline: Deadline) -> Result<Link, Fault> {
+        Link::open(&self.options.server, &[ADD], deadline)
+    }
+
+    /// Has these commands carried out, one for each stream.
+    fn perform(&mut self, asks: &[Ask], deadline: Deadline) -> Result<Vec<Reply>, Fault> {
+        // Taken out: after a fault it is not used again.
+        let Some(mut link) = self.link.take() else { return Err(Fault::of("it is not connected")) };
+        let mut replies = match link.exchange(asks, deadline) {
+            // The server was started anew since, perhaps long ago.
+            Err(fault) if !fault.timeout => {
+                link = self.link(deadline)?;
+                link.exchange(asks, deadline)?
+            }
+            replies => replies?,
+        };
+        for _ in 0..TRIES {
+            let open = |reply: &Reply| matches!(reply, Reply::Again | Reply::Later);
+            let again: Vec<usize> = (0..replies.len()).filter(|at| replies.get(*at).is_some_and(open)).collect();
+            if again.is_empty() {
+                self.link = Some(link);
+                return Ok(replies);
+            }
+            if replies.iter().any(|reply| matches!(reply, Reply::Later)) {
+                std::thread::sleep(PAUSE);
+            }
+            let asks: Vec<Ask> = again.iter().filter_map(|at| asks.get(*at).cloned()).collect();
+            for (at, reply) in again.into_iter().zip(link.exchange(&asks, deadline)?) {
+                if let Some(place) = replies.get_mut(at) {
+                    *place = reply;
+                }
+            }
+        }
+        Err(Fault::of("commands are sent elsewhere again and again: the cluster does not settle"))
+    }
+
+    /// Delivers as many messages as are sent before their answers are read, and pushes their outcomes.
     fn chunk(
         &mut self,
         messages: &[&Message],
         refused: &mut HashSet<String>,
         outcomes: &mut Vec<Outcome>,
         deadline: Deadline,
-    ) -> Result<(), Down> {
-        let Some(link) = &mut self.link else { return Err(Down("it is not connected".to_owned())) };
+    ) -> Result<(), Fault> {
         let groups = self.options.grouped(messages, refused);
-        let commands: Vec<Cmd> = groups.iter().map(|group| self.options.command(group, messages)).collect();
-        let answers = link.calls_by(&commands, deadline).map_err(|error| Down(error.to_string()));
-        let answers = answers.inspect_err(|_| self.link = None)?;
-        let mut results: Vec<Option<Outcome>> = vec![None; messages.len()];
-        let mut down = None;
-        for (group, answer) in groups.iter().zip(answers) {
-            let outcome = match answer {
-                Ok(_) => Outcome::Delivered,
-                Err(error) if is_about_stream(&error) => {
-                    Outcome::Refused(format!("stream {:?}: {error}", group.stream))
-                }
-                Err(error) => {
-                    down = Some(Down(error.to_string()));
-                    Outcome::Untried
-                }
+        let asks: Vec<Ask> =
+            groups.iter().map(|group| self.options.ask(group, self.script.get_hash(), messages)).collect();
+        let mut results = vec![Outcome::Untried; messages.len()];
+        for (group, reply) in groups.iter().zip(self.perform(&asks, deadline)?) {
+            let outcome = match reply {
+                Reply::Refused(why) if why.contains(NO_RIGHT) => return Err(Fault::of(&why)),
+                Reply::Refused(why) => Outcome::Refused(format!("stream {:?}: {why}", group.stream)),
+                _ => Outcome::Delivered,
             };
             for &at in &group.members {
                 if let Some(result) = results.get_mut(at) {
-                    *result = Some(outcome.clone());
+                    *result = outcome.clone();
                 }
             }
         }
         for (message, result) in messages.iter().zip(results) {
             outcomes.push(match result {
-                Some(Outcome::Refused(_)) if !refused.insert(message.topic.clone()) => Outcome::Untried,
-                Some(outcome) => outcome,
-                None => Outcome::Untried,
+                Outcome::Refused(_) if !refused.insert(message.topic.clone()) => Outcome::Untried,
+                outcome => outcome,
             });
         }
-        match down {
-            Some(down) => {
-                self.link = None;
-                Err(down)
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
 impl Sink for RedisSink {
     fn open(&mut self, done: u64) -> Result<u64, Down> {
         self.link = None;
-        let down = |error: RedisError| Down(error.to_string());
-        let mut link = self.options.server.connect(self.timeout).map_err(down)?;
+        let deadline = Deadline::after(self.timeout);
+        let mut link = self.link(deadline).map_err(down)?;
         // A server that is still reading its data accepts connections, too.
-        link.call(&cmd("PING")).map_err(down)?;
+        let key = self.options.stream.expand("topic").into_bytes();
+        let packed = cmd("EXISTS").arg(&key).get_packed_command();
+        link.exchange(&[Ask { key, packed }], deadline).map_err(down)?;
         self.link = Some(link);
         Ok(done)
     }
@@ -196,7 +228,7 @@ impl Sink for RedisSink {
                 bytes <= CHUNK_BYTES
             });
             let (chunk, after) = rest.split_at(fits.count().max(1).min(rest.len()));
-            self.chunk(chunk, &mut refused, outcomes, deadline)?;
+            self.chunk(chunk, &mut refused, outcomes, deadline).map_err(down)?;
             rest = after;
         }
         Ok(())
@@ -207,6 +239,10 @@ impl Sink for RedisSink {
         self.link = None;
         Ok(())
     }
+}
+
+fn down(fault: Fault) -> Down {
+    Down(fault.why)
 }
 
 /// Messages of one stream.
@@ -234,15 +270,15 @@ impl Options {
     }
 
     /// Adds the messages of a group.
-    fn command(&self, group: &Group, messages: &[&Message]) -> Cmd {
+    fn ask(&self, group: &Group, script: &str, messages: &[&Message]) -> Ask {
         let mut head: Vec<String> = Vec::new();
         if self.maxlen > 0 {
             head.extend(["MAXLEN", if self.approx { "~" } else { "=" }].map(str::to_owned));
             head.push(self.maxlen.to_string());
         }
         head.push("*".to_owned());
-        let mut command = cmd("EVAL");
-        command.arg(ADD).arg(2).arg(&group.stream).arg(known_key(&group.stream));
+        let mut command = cmd("EVALSHA");
+        command.arg(script).arg(2).arg(&group.stream).arg(known_key(&group.stream));
         command.arg(self.dedup).arg(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
         command.arg(head.len()).arg(&head);
         for message in group.members.iter().filter_map(|at| messages.get(*at)) {
@@ -252,7 +288,7 @@ impl Options {
                 command.arg(name).arg(value.as_slice());
             }
         }
-        command
+        Ask { key: group.stream.clone().into_bytes(), packed: command.get_packed_command() }
     }
 }
 
@@ -307,11 +343,6 @@ fn hash_tag(key: &str) -> Option<&str> {
     (!tag.is_empty()).then_some(tag)
 }
 
-/// Whether a server's error is about a stream alone. An account that may not run a command at all may be given the right.
-fn is_about_stream(error: &RedisError) -> bool {
-    redis_url::is_about_command(error) && !error.to_string().contains("no permissions to run")
-}
-
 /// A stream's name, `{topic}` and all.
 #[derive(Clone, Debug)]
 struct Template(Vec<String>);
@@ -340,6 +371,7 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis_link::slot;
 
     #[test]
     fn a_stream_and_what_is_known_of_it_are_in_one_slot() {
@@ -352,8 +384,7 @@ mod tests {
         ] {
             let expanded = Template::parse(template).unwrap().expand(topic);
             assert_eq!((expanded.as_str(), known_key(&expanded).as_str()), (stream, known));
-            let slot = |key: &str| hash_tag(key).unwrap_or(key).to_owned();
-            assert_eq!(slot(&expanded), slot(&known_key(&expanded)));
+            assert_eq!(slot(expanded.as_bytes()), slot(known_key(&expanded).as_bytes()));
         }
         for wrong in ["", "{}", "}a{", "{other", "a}{topic}"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");

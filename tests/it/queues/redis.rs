@@ -9,7 +9,7 @@ use tidegate::journal::sink::redis::{Options, RedisSink};
 use tidegate::journal::sink::{Outcome, Sink};
 
 use super::{TIMEOUT_MS, deliver, deliver_all, message, messages};
-use crate::support::{Redis, until};
+use crate::support::{Asked, Cluster, Redis, Watched, until};
 
 type Entry = HashMap<String, Vec<u8>>;
 
@@ -234,7 +234,7 @@ fn a_key_that_the_account_may_not_write_refuses_and_a_command_that_it_may_not_ru
     let (outcomes, result) = deliver(&mut gate, &[message(1, "bad"), message(2, "good")]);
     assert_eq!(result, Ok(()));
     assert!(matches!(outcomes[0], Outcome::Refused(_)) && outcomes[1] == Outcome::Delivered, "{outcomes:?}");
-    for rules in [&["~*", "+@all", "-eval"], &["~*", "+@all", "-xadd"]] {
+    for rules in [&["~*", "+@all", "-evalsha"], &["~*", "+@all", "-xadd"]] {
         user(&mut connection, rules);
         let mut gate = opened(&format!("redis://gate:pw@{}", server.address()));
         let (outcomes, result) = deliver(&mut gate, &[message(3, "good")]);
@@ -269,4 +269,60 @@ fn a_server_that_takes_nothing_for_now_is_down_and_refuses_no_message() {
     assert!(result.is_err() && outcomes.iter().all(|outcome| *outcome == Outcome::Untried), "{outcomes:?}");
     cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut replica.connect()).unwrap();
     deliver_all(&mut sink, &[message(1, "t")]);
+}
+
+#[test]
+fn a_cluster_has_every_message_once_also_while_a_stream_moves_to_another_node() {
+    let cluster = Cluster::start();
+    let mut sink = opened(&cluster.url());
+    let many = messages(1..=900, |id| format!("t/{}", id % 30));
+    deliver_all(&mut sink, &many[..300]);
+    assert!(cluster.nodes.iter().all(|node| node.call::<u64>(&["DBSIZE"]) > 2));
+
+    let slot: u64 = cluster.nodes[0].call(&["CLUSTER", "KEYSLOT", "t/0"]);
+    let (from, to) = cluster.of_slot(slot);
+    let (slot, from_id, to_id) =
+        (slot.to_string(), from.call::<String>(&["CLUSTER", "MYID"]), to.call::<String>(&["CLUSTER", "MYID"]));
+    let () = to.call(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+    let () = from.call(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    deliver_all(&mut sink, &many[300..600]);
+    for key in from.call::<Vec<String>>(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]) {
+        let () = from.call(&["MIGRATE", "127.0.0.1", &to.port.to_string(), &key, "0", "5000"]);
+    }
+    // Both keys are gone from here, and the slot is not there yet.
+    deliver_all(&mut sink, &many[500..700]);
+    for node in [to, from] {
+        let () = node.call(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+    }
+    deliver_all(&mut sink, &many[700..]);
+    deliver_all(&mut opened(&cluster.url()), &many[800..]);
+    for topic in 0..30 {
+        let stream = format!("t/{topic}");
+        let slot: u64 = cluster.nodes[0].call(&["CLUSTER", "KEYSLOT", &stream]);
+        let node = if topic == 0 { to } else { cluster.of_slot(slot).0 };
+        let expected: Vec<u64> = (1..=900).filter(|id| id % 30 == topic).collect();
+        assert_eq!(ids(&mut node.connect(), &stream), expected, "{stream}");
+    }
+}
+
+#[test]
+fn a_message_that_a_failover_could_lose_is_not_delivered_and_comes_to_the_next_master() {
+    let watched = Watched::start();
+    let mut sink = opened(&format!("{}?wait=1", watched.url()));
+    deliver_all(&mut sink, &messages(1..=100, |_| "t".into()));
+    // The master goes on, and its replica has nothing of what it adds.
+    watched.replica.freeze();
+    let (outcomes, result) = deliver(&mut sink, &messages(101..=110, |_| "t".into()));
+    assert!(result.is_err() && !outcomes.contains(&Outcome::Delivered), "{outcomes:?}");
+    watched.master.kill();
+    watched.replica.thaw();
+    let mut sink = opened_when_it_is(&watched.url());
+    deliver_all(&mut sink, &messages(101..=120, |_| "t".into()));
+    assert_eq!(ids(&mut watched.replica.connect(), "t"), (1..=120).collect::<Vec<_>>());
+}
+
+fn opened_when_it_is(url: &str) -> RedisSink {
+    let mut sink = sink(url);
+    until("a master is there", || sink.open(0).is_ok());
+    sink
 }

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use tidegate::session::store::remote::{Gateway, Patience};
 use tidegate::session::store::{Wanted, Written};
 
-use super::redis_servers::Asked;
 use super::{PATIENT, claim, open, pair, put, store, store_of};
-use crate::support::{Daemon, Latch, MariaDb, Redis, until};
+use crate::support::{Asked, Daemon, Latch, MariaDb, Redis, until};
 
 /// A server that is killed with `kill -9` has what it has confirmed.
 fn killed(url: &str, kill: impl Fn(), restart: impl Fn()) {

@@ -4,7 +4,6 @@ mod faults;
 mod gateways;
 mod promises;
 mod redis_forms;
-mod redis_servers;
 mod schema;
 
 use std::time::{Duration, SystemTime};

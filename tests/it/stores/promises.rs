@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use tidegate::session::store::remote::{Gateway, Patience};
 use tidegate::session::store::{Write, WriteOp, Written};
 
-use super::redis_servers::Asked;
 use super::{PATIENT, claim, key, now_ms, open, pair, put, store, store_of};
-use crate::support::{MariaDb, Redis, store_contract, until};
+use crate::support::{Asked, MariaDb, Redis, store_contract, until};
 
 #[test]
 fn redis_keeps_the_contract_of_stores() {

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate::session::store::{Wanted, Write, Written};
 
-use super::redis_servers::{Asked, Cluster, Watched};
 use super::{claim, key, now_ms, open, pair, put, store};
-use crate::support::{Redis, store_contract, until};
+use crate::support::{Asked, Cluster, Redis, Watched, store_contract, until};
 
 #[test]
 fn a_cluster_keeps_the_contract_and_every_node_has_its_share() {

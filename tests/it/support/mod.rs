@@ -17,6 +17,8 @@ mod openmetrics;
 mod process;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_servers;
 mod server;
 mod shared_store;
 pub mod store_contract;
@@ -41,6 +43,8 @@ pub use made_up::MadeUp;
 pub use mariadb::MariaDb;
 pub use openmetrics::Metrics;
 pub use process::{Exit, Process, audit};
+#[cfg(feature = "redis")]
+pub use redis_servers::{Asked, Cluster, Watched};
 pub use server::{config, on_worker, start, sum};
 pub use shared_store::{Manner, SharedStore};
 

@@ -7,23 +7,21 @@
 //! one has come by another connection. So each command has a turn, a number that grows in its process, and the
 //! scripts refuse one that is older than the last.
 
-mod link;
 mod options;
-mod slot;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use redis::{Script, Value};
 
-use self::link::{Ask, Fault, Link, Reply};
 pub use self::options::Options;
-use super::remote::{Gateway, Patience};
+use super::remote::{Age, Gateway, Patience};
 use super::{SessionStore, StoreDown, StoreKey, Stored, Wanted, Write, WriteOp, Written};
-use crate::redis_url::Deadline;
+use crate::redis_link::{Ask, Deadline, Fault, Link, Reply};
 
 const WRITE: &str = include_str!("write.lua");
 const CLAIM: &str = include_str!("claim.lua");
+const SCRIPTS: &[&str] = &[WRITE, CLAIM];
 
 /// Before the names of keys of a session's state.
 const STATE: &[u8] = b"k:";
@@ -41,7 +39,7 @@ pub struct Redis {
     gateway: Gateway,
     write: Script,
     claim: Script,
-    link: Option<Link>,
+    link: Option<(Link, Age)>,
 }
 
 impl Redis {
@@ -71,6 +69,10 @@ impl Redis {
                         continue;
                     }
                     Reply::Value(_) => {}
+                    Reply::Refused(why) => {
+                        self.link = None;
+                        return Err(StoreDown(why));
+                    }
                     Reply::Again | Reply::Later => drop(failed.insert(key)),
                 }
                 again.push(at);
@@ -97,10 +99,10 @@ impl Redis {
         let mut replies = Vec::with_capacity(open.len());
         while let Some(rest) = open.get(replies.len()..).filter(|rest| !rest.is_empty()) {
             // Taken out: whatever fails in between, a connection in an unknown state is not used again.
-            let kept = self.link.take().filter(|link| !link.age.is_over(self.patience));
+            let kept = self.link.take().filter(|(_, age)| !age.is_over(self.patience));
             let was_kept = kept.is_some();
-            let options = self.options.clone();
-            let open = || Link::open(&options, deadline);
+            let url = self.options.url.clone();
+            let open = || Ok((Link::open(&url, SCRIPTS, deadline)?, Age::new()));
             let result = kept.map_or_else(open, Ok).and_then(|link| self.exchange(link, rest, pack, deadline));
             replies.extend(match result {
                 // The server was started anew since, or is master no more: everything may be sent once more.
@@ -117,7 +119,7 @@ impl Redis {
     /// Sends the first of these commands, as many as one pipeline takes.
     fn exchange(
         &mut self,
-        mut link: Link,
+        (mut link, mut age): (Link, Age),
         rest: &[usize],
         pack: &impl Fn(&Redis, usize) -> Ask,
         deadline: Deadline,
@@ -133,7 +135,8 @@ impl Redis {
             }
         }
         let replies = link.exchange(&asks, deadline)?;
-        self.link = Some(link);
+        age.used();
+        self.link = Some((link, age));
         Ok(replies)
     }
 
@@ -199,7 +202,7 @@ impl SessionStore for Redis {
     }
 
     fn rest(&mut self) {
-        self.link = self.link.take().filter(|link| !link.age.is_over(self.patience));
+        self.link = self.link.take().filter(|(_, age)| !age.is_over(self.patience));
     }
 
     /// Every write was answered before its commit returned: only the connections are left to be closed.

@@ -1,12 +1,11 @@
 //! Where Redis is, from its URL.
 
-use crate::redis_url::{self, RedisUrl};
+use crate::redis_link::{self, RedisUrl};
 use crate::url::Url;
 
 /// Before the names of sessions, unless the URL says otherwise.
 const PREFIX: &str = "tidegate:session:";
 const MAX_PREFIX: usize = 200;
-const MAX_WAIT: u64 = 100;
 
 /// What the URL of a store says.
 #[derive(Clone)]
@@ -14,8 +13,6 @@ pub struct Options {
     pub(super) url: RedisUrl,
     /// Before the names of sessions.
     pub(super) prefix: String,
-    /// So many replicas have to confirm a write.
-    pub(super) wait: u64,
 }
 
 impl Options {
@@ -30,9 +27,8 @@ impl Options {
         if prefix.len() > MAX_PREFIX || prefix.chars().any(char::is_control) {
             return Err(format!("prefix= is to be at most {MAX_PREFIX} bytes, and printable"));
         }
-        let wait = parts.take_number("wait", 1, MAX_WAIT)?.unwrap_or_default();
-        parts.finish(&format!("prefix=, wait=, {}", redis_url::OPTIONS))?;
-        Ok(Options { url, prefix, wait })
+        parts.finish(&format!("prefix=, {}", redis_link::OPTIONS))?;
+        Ok(Options { url, prefix })
     }
 }
 
@@ -43,9 +39,9 @@ mod tests {
     #[test]
     fn a_url_may_say_how_sessions_are_called_and_how_many_replicas_have_to_have_them() {
         let options = Options::parse("redis://me:s%3Acret@h:1/2?prefix=gate%3A&wait=1").unwrap();
-        assert_eq!((options.prefix.as_str(), options.wait), ("gate:", 1));
+        assert_eq!((options.prefix.as_str(), options.url.wait), ("gate:", 1));
         let options = Options::parse("redis+sentinel://a,b:1/main/3").unwrap();
-        assert_eq!((options.prefix.as_str(), options.wait), (PREFIX, 0));
+        assert_eq!((options.prefix.as_str(), options.url.wait), (PREFIX, 0));
     }
 
     #[test]

@@ -6,12 +6,13 @@
 //! | `redis+sentinel://[USER[:PASSWORD]@]HOST[:26379],HOST…/NAME[/DB][?sentinel_user=…&sentinel_password=…]` | the master that these Sentinels call `NAME`; asked anew with each connection |
 //! | `redis+cluster://[USER[:PASSWORD]@]HOST[:6379],HOST…` | the cluster that these are nodes of |
 //!
-//! The client's own way to wait for a server is not used where it has no end: its pipelines wait the whole time-out for
-//! each answer, its connections to Sentinels wait for ever. Here a call has one deadline.
+//! With each, `wait=N`: a write is done when so many replicas have confirmed it.
+//!
+//! A call has one deadline here: the client's own pipelines wait the whole time-out for each answer, and its connections to
+//! Sentinels wait for ever.
 
 use std::time::{Duration, Instant};
 
-use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
     Client, Cmd, Connection, ConnectionAddr, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
@@ -26,6 +27,8 @@ pub(crate) struct RedisUrl {
     pub(crate) servers: Servers,
     pub(crate) login: Login,
     pub(crate) db: i64,
+    /// So many replicas have to confirm a write.
+    pub(crate) wait: u64,
 }
 
 /// What the hosts of the URL are.
@@ -50,7 +53,10 @@ pub(crate) struct Login {
 }
 
 /// Names of the options that [`RedisUrl::of`] takes, for those who name all that there are.
-pub(crate) const OPTIONS: &str = "sentinel_user=, sentinel_password=";
+pub(crate) const OPTIONS: &str = "wait=, sentinel_user=, sentinel_password=";
+
+/// Largest `wait`.
+const MAX_WAIT: u64 = 100;
 
 /// Servers to a cluster or Sentinels that may be named.
 const MAX_HOSTS: usize = 64;
@@ -99,118 +105,13 @@ impl RedisUrl {
         if login.user.is_some() && login.password.is_none() {
             return Err("there is a user and no password: a password alone is :PASSWORD@".to_owned());
         }
-        let mut read = RedisUrl { servers, login, db };
+        let wait = url.take_number("wait", 1, MAX_WAIT)?.unwrap_or_default();
+        let mut read = RedisUrl { servers, login, db, wait };
         if let Servers::Sentinels { login, .. } = &mut read.servers {
             *login = Login { user: url.take("sentinel_user")?, password: url.take("sentinel_password")? };
         }
         Ok(read)
     }
-
-    /// Connects and logs in. Of a cluster, each step has a quarter of `timeout`, and a node that does not answer
-    /// is tried again; else all of it has `timeout`.
-    ///
-    /// # Errors
-    /// The server can't be had.
-    pub(crate) fn connect(&self, timeout: Duration) -> RedisResult<RedisLink> {
-        let deadline = Deadline::after(timeout);
-        let kind = match &self.servers {
-            Servers::One(address) => Kind::One(Box::new(connect(address, &self.login, self.db, deadline)?)),
-            Servers::Sentinels { at, name, login } => {
-                let address = master(at, name, login, deadline)?;
-                let mut connection = connect(&address, &self.login, self.db, deadline)?;
-                is_master(&mut connection, deadline)?;
-                Kind::One(Box::new(connection))
-            }
-            Servers::Cluster(nodes) => Kind::Cluster(Box::new(self.cluster(nodes, timeout)?)),
-        };
-        Ok(RedisLink { kind, timeout })
-    }
-
-    fn cluster(&self, nodes: &[Address], timeout: Duration) -> RedisResult<ClusterConnection> {
-        let step = (timeout / 4).max(Duration::from_millis(1));
-        let nodes = nodes.iter().map(|(host, port)| ConnectionAddr::Tcp(host.clone(), *port));
-        let mut builder = ClusterClient::builder(nodes)
-            .retries(2)
-            .max_retry_wait(u64::try_from(step.as_millis()).unwrap_or(u64::MAX).min(100))
-            .min_retry_wait(1)
-            .connection_timeout(step)
-            .response_timeout(step)
-            .tcp_settings(TcpSettings::default().set_nodelay(true));
-        if let Some(user) = &self.login.user {
-            builder = builder.username(user);
-        }
-        if let Some(password) = &self.login.password {
-            builder = builder.password(password);
-        }
-        let connection = builder.build()?.get_connection()?;
-        connection.set_write_timeout(Some(step))?;
-        Ok(connection)
-    }
-}
-
-/// A connection. After an error of a call as a whole it is in an unknown state: let go of it.
-pub(crate) struct RedisLink {
-    kind: Kind,
-    timeout: Duration,
-}
-
-enum Kind {
-    One(Box<Connection>),
-    Cluster(Box<ClusterConnection>),
-}
-
-impl RedisLink {
-    /// Calls one command.
-    ///
-    /// # Errors
-    /// The server's error, or that there was no answer in time.
-    pub(crate) fn call(&mut self, command: &Cmd) -> RedisResult<Value> {
-        self.calls(std::slice::from_ref(command))?.pop().unwrap_or_else(|| Err(timed_out()))
-    }
-
-    /// Calls commands: one after the other, and all of them sent before the first answer is read, except in a cluster,
-    /// where each goes to its own node. One result for each: the server's answer, or the server's error. They are to
-    /// be of a size that a socket takes while nobody reads the answers: about a megabyte.
-    ///
-    /// # Errors
-    /// Not all of them were answered in time; nothing is known of any.
-    pub(crate) fn calls(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
-        self.calls_by(commands, Deadline::after(self.timeout))
-    }
-
-    /// [`RedisLink::calls`], with a deadline that is the caller's.
-    ///
-    /// # Errors
-    /// Not all of them were answered in time; nothing is known of any.
-    pub(crate) fn calls_by(&mut self, commands: &[Cmd], deadline: Deadline) -> RedisResult<Vec<RedisResult<Value>>> {
-        let mut results = Vec::with_capacity(commands.len());
-        match &mut self.kind {
-            Kind::One(connection) => {
-                let packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
-                connection.set_write_timeout(Some(deadline.left()?))?;
-                connection.send_packed_command(&packed)?;
-                for _ in commands {
-                    connection.set_read_timeout(Some(deadline.left()?))?;
-                    results.push(connection.recv_response()?.extract_error());
-                }
-            }
-            Kind::Cluster(connection) => {
-                for command in commands {
-                    deadline.left()?;
-                    match connection.req_command(command) {
-                        Err(error) if !is_answer(&error) => return Err(error),
-                        result => results.push(result),
-                    }
-                }
-            }
-        }
-        Ok(results)
-    }
-}
-
-/// Whether an error is what the server said to one command; else the connection is of no use any more.
-pub(crate) fn is_answer(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 /// Whether an error that a server answered is about this command alone, its key or its script. Else the server as a whole takes
@@ -340,25 +241,6 @@ mod tests {
             "redis://h?nothing=1",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = silent.local_addr().unwrap().port();
-        for url in [
-            format!("redis://127.0.0.1:{port}"),
-            format!("redis://:p@127.0.0.1:{port}/1"),
-            format!("redis+sentinel://127.0.0.1:{port},127.0.0.1:{port}/m"),
-            format!("redis+cluster://127.0.0.1:{port}"),
-        ] {
-            let begun = Instant::now();
-            let timeout = Duration::from_millis(200);
-            let linked = parse(&url).unwrap().connect(timeout);
-            let called = linked.and_then(|mut link| link.calls(&[cmd("PING"), cmd("PING"), cmd("PING")]));
-            assert!(called.is_err(), "{url}");
-            assert!(begun.elapsed() < 4 * timeout, "{url}: {:?}", begun.elapsed());
         }
     }
 }

@@ -7,26 +7,26 @@ use std::collections::HashMap;
 
 use redis::{Connection, RedisError, ServerErrorKind, Value};
 
-use super::options::Options;
 use super::slot::slot;
-use super::{CLAIM, WRITE};
-use crate::redis_url::{Address, Deadline, Servers, ask, connect, is_master, master};
-use crate::session::store::remote::Age;
+use super::url::{Address, Deadline, RedisUrl, Servers, ask, connect, is_about_command, is_master, master};
 
 /// Replies between two looks at the clock.
 const LOOK: usize = 64;
 
 /// A command about one key, ready to be sent.
-pub(super) struct Ask {
+#[derive(Clone)]
+pub(crate) struct Ask {
     pub key: Vec<u8>,
     pub packed: Vec<u8>,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// An answer.
     Value(Value),
+    /// Not done: an error that is about this command's key, and of no consequence for others.
+    Refused(String),
     /// Not done: to be sent again, now that the script is loaded or the key's server is known.
     Again,
     /// Not done: the key is on its way from one server to another.
@@ -35,10 +35,17 @@ pub(super) enum Reply {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     pub why: String,
     /// Whether time has run out.
     pub timeout: bool,
+}
+
+impl Fault {
+    /// That is none of time.
+    pub fn of(why: &str) -> Fault {
+        Fault { why: why.to_owned(), timeout: false }
+    }
 }
 
 impl From<RedisError> for Fault {
@@ -48,12 +55,12 @@ impl From<RedisError> for Fault {
     }
 }
 
-/// The connections.
-pub(super) struct Link {
-    options: Options,
+/// The connections. After a fault they are in an unknown state: to be let go of.
+pub(crate) struct Link {
+    url: RedisUrl,
+    scripts: &'static [&'static str],
     nodes: HashMap<Address, Connection>,
     routes: Routes,
-    pub age: Age,
 }
 
 enum Routes {
@@ -63,9 +70,11 @@ enum Routes {
 }
 
 impl Link {
-    /// Connects.
-    pub fn open(options: &Options, deadline: Deadline) -> Result<Link, Fault> {
-        let url = &options.url;
+    /// Connects. The scripts are those that commands call by their digest: servers are told of them when they ask.
+    ///
+    /// # Errors
+    /// No server can be had.
+    pub fn open(url: &RedisUrl, scripts: &'static [&'static str], deadline: Deadline) -> Result<Link, Fault> {
         let (first, routes) = match &url.servers {
             Servers::One(address) => {
                 ((address.clone(), connect(address, &url.login, url.db, deadline)?), Routes::All(address.clone()))
@@ -76,12 +85,16 @@ impl Link {
                 is_master(&mut connection, deadline)?;
                 ((address.clone(), connection), Routes::All(address))
             }
-            Servers::Cluster(seeds) => open_cluster(options, seeds, deadline)?,
+            Servers::Cluster(seeds) => open_cluster(url, seeds, deadline)?,
         };
-        Ok(Link { options: options.clone(), nodes: HashMap::from([first]), routes, age: Age::new() })
+        Ok(Link { url: url.clone(), scripts, nodes: HashMap::from([first]), routes })
     }
 
-    /// Sends all of them, each to the server that has its key, and then reads the replies: one round trip.
+    /// Sends all of them, each to the server that has its key, and then reads the replies: one round trip. They are to
+    /// be of a size that a server takes while nobody reads what it answers: some megabytes.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them.
     pub fn exchange(&mut self, asks: &[Ask], deadline: Deadline) -> Result<Vec<Reply>, Fault> {
         let groups = self.group(asks)?;
         for (address, (_, bytes)) in &groups {
@@ -112,7 +125,6 @@ impl Link {
         if unknown {
             self.load(deadline)?;
         }
-        self.age.used();
         Ok(replies)
     }
 
@@ -148,15 +160,15 @@ impl Link {
         let slot = slot(key);
         let range = || ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).map(|range| &range.2);
         let address = moved.get(&slot).or_else(range);
-        Ok((address.ok_or_else(|| strange(&format!("no server of the cluster has slot {slot}")))?, false))
+        Ok((address.ok_or_else(|| Fault::of(&format!("no server of the cluster has slot {slot}")))?, false))
     }
 
     fn node(&mut self, address: &Address, deadline: Deadline) -> Result<&mut Connection, Fault> {
         if !self.nodes.contains_key(address) {
-            let connection = connect(address, &self.options.url.login, self.options.url.db, deadline)?;
+            let connection = connect(address, &self.url.login, self.url.db, deadline)?;
             self.nodes.insert(address.clone(), connection);
         }
-        self.nodes.get_mut(address).ok_or_else(|| strange("a connection is lost"))
+        self.nodes.get_mut(address).ok_or_else(|| Fault::of("a connection is lost"))
     }
 
     fn understand(&mut self, ask: &Ask, value: Value, unknown: &mut bool) -> Result<Reply, Fault> {
@@ -168,21 +180,24 @@ impl Link {
                 Ok(Reply::Again)
             }
             (Some(ServerErrorKind::Moved), Routes::Slots(_, moved, _)) => {
-                moved.insert(slot(&ask.key), target().ok_or_else(|| strange("MOVED to nowhere"))?);
+                moved.insert(slot(&ask.key), target().ok_or_else(|| Fault::of("MOVED to nowhere"))?);
                 Ok(Reply::Again)
             }
             (Some(ServerErrorKind::Ask), Routes::Slots(_, _, asking)) => {
-                asking.insert(ask.key.clone(), target().ok_or_else(|| strange("ASK of nobody"))?);
+                asking.insert(ask.key.clone(), target().ok_or_else(|| Fault::of("ASK of nobody"))?);
                 Ok(Reply::Again)
             }
             (Some(ServerErrorKind::TryAgain), Routes::Slots(..)) => Ok(Reply::Later),
-            _ => Err(strange(&format!("{} {}", error.code(), error.details().unwrap_or_default()))),
+            _ => {
+                let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+                if is_about_command(&error.into()) { Ok(Reply::Refused(text)) } else { Err(Fault::of(&text)) }
+            }
         }
     }
 
     /// Waits until as many replicas have all that this connection has written as the URL asks for.
     fn await_replicas(&mut self, address: &Address, deadline: Deadline) -> Result<(), Fault> {
-        let wanted = self.options.wait;
+        let wanted = self.url.wait;
         if wanted == 0 {
             return Ok(());
         }
@@ -190,16 +205,16 @@ impl Link {
         let connection = self.node(address, deadline)?;
         match ask(connection, redis::cmd("WAIT").arg(wanted).arg(half_ms), deadline)? {
             Value::Int(have) if u64::try_from(have).is_ok_and(|have| have >= wanted) => Ok(()),
-            Value::Int(have) => Err(strange(&format!("{have} of {wanted} replicas have confirmed the write"))),
-            other => Err(strange(&format!("WAIT was answered {other:?}"))),
+            Value::Int(have) => Err(Fault::of(&format!("{have} of {wanted} replicas have confirmed the write"))),
+            other => Err(Fault::of(&format!("WAIT was answered {other:?}"))),
         }
     }
 
     /// Loads the scripts into every server that is connected.
     fn load(&mut self, deadline: Deadline) -> Result<(), Fault> {
         for connection in self.nodes.values_mut() {
-            for script in [WRITE, CLAIM] {
-                ask(connection, redis::cmd("SCRIPT").arg("LOAD").arg(script), deadline)?;
+            for script in self.scripts {
+                ask(connection, redis::cmd("SCRIPT").arg("LOAD").arg(*script), deadline)?;
             }
         }
         Ok(())
@@ -208,16 +223,16 @@ impl Link {
 
 /// Asks one after the other which node has which slots. Those that don't answer don't use up the time of the others.
 fn open_cluster(
-    options: &Options,
+    url: &RedisUrl,
     seeds: &[Address],
     deadline: Deadline,
 ) -> Result<((Address, Connection), Routes), Fault> {
-    let mut last = strange("no node is named");
+    let mut last = Fault::of("no node is named");
     for (at, seed) in seeds.iter().enumerate() {
         let others = u32::try_from(seeds.len() - at).unwrap_or(u32::MAX);
         let share =
             if seeds.len() == 1 { deadline } else { Deadline::after(deadline.left()? / others.saturating_add(1)) };
-        let asked = connect(seed, &options.url.login, options.url.db, share).and_then(|mut connection| {
+        let asked = connect(seed, &url.login, url.db, share).and_then(|mut connection| {
             let slots = ask(&mut connection, redis::cmd("CLUSTER").arg("SLOTS"), share)?;
             Ok((connection, slots))
         });
@@ -258,6 +273,34 @@ fn address(text: &str) -> Option<Address> {
     (!host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
 }
 
-fn strange(why: &str) -> Fault {
-    Fault { why: why.to_owned(), timeout: false }
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::url::Url;
+
+    #[test]
+    fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        for url in [
+            format!("redis://127.0.0.1:{port}"),
+            format!("redis://:p@127.0.0.1:{port}/1"),
+            format!("redis+sentinel://127.0.0.1:{port},127.0.0.1:{port}/m"),
+            format!("redis+cluster://127.0.0.1:{port},127.0.0.1:{port}"),
+        ] {
+            let (begun, timeout) = (Instant::now(), Duration::from_millis(200));
+            let deadline = Deadline::after(timeout);
+            let mut parts = Url::parse(&url).unwrap();
+            let asks = ["a", "b", "c"].map(|key| Ask {
+                key: key.as_bytes().to_vec(),
+                packed: redis::cmd("GET").arg(key).get_packed_command(),
+            });
+            let linked = Link::open(&RedisUrl::of(&mut parts).unwrap(), &[], deadline);
+            let asked = linked.and_then(|mut link| link.exchange(&asks, deadline));
+            assert!(asked.is_err(), "{url}");
+            assert!(begun.elapsed() < 2 * timeout, "{url}: {:?}", begun.elapsed());
+        }
+    }
 }

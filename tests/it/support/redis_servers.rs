@@ -1,4 +1,4 @@
-//! Real Redis servers: one, a cluster, one with a replica and a sentinel.
+//! More of real Redis servers: what is asked of one, a cluster, one with a replica and a sentinel.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{Client, Connection, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
-use crate::support::{Daemon, Redis, until};
+use super::{Daemon, Redis, until};
 
 /// What a test asks a server.
 pub trait Asked {
