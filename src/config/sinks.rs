@@ -139,6 +139,27 @@ pub(super) fn hide_password(text: &str) -> String {
         shown.extend([before, &url[..name], if login.is_some() { "<hidden>" } else { "" }]);
         rest = &url[more..];
     }
+    hide_options(&(shown + rest))
+}
+
+/// The same for options: `?rdkafka.sasl.password=<hidden>`.
+fn hide_options(text: &str) -> String {
+    const SECRETS: [&str; 7] =
+        ["password", "secret", "token", "private", "credential", "oauthbearer.config", "key.pem"];
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['?', '&']) {
+        let (before, option) = rest.split_at(at + 1);
+        shown.push_str(before);
+        rest = option;
+        let Some((name, value)) = option.split_once('=') else { continue };
+        let lower = name.to_ascii_lowercase();
+        if !name.contains(['?', '&']) && SECRETS.iter().any(|secret| lower.contains(secret)) {
+            // To the next option, and not to a comma, which may be one of the password's.
+            shown.extend([name, "=<hidden>"]);
+            rest = value.find('&').map_or("", |end| &value[end..]);
+        }
+    }
     shown + rest
 }
 
@@ -206,6 +227,12 @@ mod tests {
                 "a=redis:redis://u:<hidden>@h,b=redis:redis://u:<hidden>@h",
             ),
             ("/var/log/a.jsonl", "/var/log/a.jsonl"),
+            ("b1;b2?key=topic&rdkafka.sasl.Password=a,b?c&x=1", "b1;b2?key=topic&rdkafka.sasl.Password=<hidden>&x=1"),
+            (
+                "redis+sentinel://u:1@h/m?sentinel_password=2",
+                "redis+sentinel://u:<hidden>@h/m?sentinel_password=<hidden>",
+            ),
+            ("token=file:/a?keep=3", "token=file:/a?keep=3"),
         ] {
             assert_eq!(hide_password(given), shown);
         }

@@ -4,7 +4,7 @@
 const SLOTS: u16 = 16_384;
 
 /// The slot of a key: of the part within its first braces, if there is any.
-pub(super) fn slot(key: &[u8]) -> u16 {
+pub(crate) fn slot(key: &[u8]) -> u16 {
     crc16(tag(key)) % SLOTS
 }
 
