@@ -2,18 +2,38 @@
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use super::Key;
 
 /// Principal and key, as 128 bits that nobody outside can aim at: the hashers' keys are the process's own.
 type Digest = [u64; 2];
 
-/// The keys remembered. About 60 bytes each.
+/// A digest is a hash already: half of it will do for the map.
+#[derive(Debug, Default)]
+struct Half(u64);
+
+impl Hasher for Half {
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(half) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*half);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The keys remembered. About 75 bytes each.
 #[derive(Debug)]
 pub(super) struct Dedup {
     hashers: [RandomState; 2],
-    ids: HashMap<Digest, u64>,
+    ids: HashMap<Digest, u64, BuildHasherDefault<Half>>,
     /// Oldest first.
     ages: VecDeque<(Digest, u64)>,
     window_ms: u64,
@@ -25,7 +45,7 @@ impl Dedup {
     pub fn new(window_ms: u64, max: usize) -> Dedup {
         Dedup {
             hashers: [RandomState::new(), RandomState::new()],
-            ids: HashMap::new(),
+            ids: HashMap::default(),
             ages: VecDeque::new(),
             window_ms,
             max: max.max(1),
