@@ -395,6 +395,7 @@ impl Life {
             Ok(()) => {
                 assert!(!self.poisoned, "it has failed, and closes well");
                 self.model.committed(full);
+                self.model.settled_routes(false);
                 self.mark = Mark::Synced;
             }
             Err(error) => {

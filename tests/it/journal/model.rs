@@ -189,10 +189,11 @@ impl Model {
             self.highest = self.given;
         }
         self.tally.stored += n;
+        // What was stored went to a segment that begins with the routes of today.
+        self.settled_routes(full && n == 0);
         if full {
             return;
         }
-        self.settled_routes(false);
         for entry in self.entries.values_mut() {
             entry.durable |= entry.reported && self.staged_progress.get(entry.route).is_some_and(|staged| *staged);
         }
