@@ -75,7 +75,7 @@ client() {
   rm -f "$work/asks"
   mkfifo "$work/asks"
   exec {ask}<>"$work/asks"
-  input=$work/asks start "client-$name" "$peers/durable_load" "$address" --cpu "$client_cpu" "$@"
+  input=$work/asks start "client-$name" "$peers/durable" load "$address" --cpu "$client_cpu" "$@"
   [[ $line == ready ]] || fail "client $name: $line"
   client[$name]=$pid asks[$name]=$ask answers[$name]=$out
 }
@@ -101,7 +101,7 @@ leave() {
 
 # floor KIND BYTES: syncs per second, in $rate.
 floor() {
-  line=$("$peers/sync_floor" "$work" --kind "$1" --bytes "$2" --seconds "$seconds_each")
+  line=$("$peers/durable" floor "$work" --kind "$1" --bytes "$2" --seconds "$seconds_each")
   rate=$(field rate "$line")
 }
 
@@ -230,7 +230,7 @@ fill() {
 again() {
   local name=$1
   shift
-  line=$(TIDEGATE_DATA_DIR=$work/data.$name "$peers/restart" "$tidegate" "$work/restart.log" "$@") ||
+  line=$(TIDEGATE_DATA_DIR=$work/data.$name "$peers/durable" restart "$tidegate" "$work/restart.log" "$@") ||
     fail "$(tail -3 "$work/restart.log")"
 }
 

@@ -6,9 +6,12 @@ use std::process::{Command, Output};
 /// Two lives of three kills each, under a gateway that lies so.
 fn crash(name: &str, lie: &str, more: &[&str]) -> (Output, String) {
     let folder: PathBuf = std::env::temp_dir().join(format!("peers-crash-{}-{name}", std::process::id()));
-    let output = Command::new(env!("CARGO_BIN_EXE_crash"))
-        .args([env!("CARGO_BIN_EXE_stub_gateway"), &folder.display().to_string()])
-        .args(["--kills", "6", "--per-life", "3", "--clients", "6", "--longest-ms", "120", "--patience", "20"])
+    let crash = PathBuf::from(env!("CARGO_BIN_EXE_crash"));
+    let gateway = crash.with_file_name("examples").join("stub_gateway");
+    assert!(gateway.exists(), "cargo test builds it; with --test crash alone: cargo build --example stub_gateway");
+    let output = Command::new(crash)
+        .args([&gateway, &folder])
+        .args(["--kills", "6", "--per-life", "3", "--clients", "6", "--longest-ms", "120", "--patience", "8"])
         .args(more)
         .env("STUB_LIE", lie)
         .output()

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Result};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tidegate::proto::message::{parse_submitted, session_put_payload, topic_payload};
@@ -82,6 +82,8 @@ pub struct Account {
     pub connections: u64,
     /// Answers that were an ERROR, after which it tried again.
     pub errors: u64,
+    /// Times that a session with acknowledged state was not resumed, and a new one given.
+    pub turned_away: u64,
     /// Violations that a client sees by itself.
     pub seen: Verdict,
 }
@@ -140,16 +142,28 @@ impl<'a> Client<'a> {
                 self.pause();
             }
         }
-        while !self.site.is(GIVE_UP) && !self.sessions.is_empty() {
-            match self.visit(self.sessions.len() - 1) {
-                Ok(Some(_)) => drop(self.sessions.pop()),
-                Ok(None) | Err(_) => self.pause(),
+        self.read_all_sessions();
+        self.account
+    }
+
+    /// All that it ever had, the one in use and those before it.
+    fn read_all_sessions(&mut self) {
+        let until = Instant::now() + self.manner.patience;
+        while !self.site.is(GIVE_UP) && !self.sessions.is_empty() && Instant::now() < until {
+            let had = self.sessions.len();
+            let there = matches!(self.visit(had - 1), Ok(Some(_))) && self.sessions.len() == had;
+            // A new one in its place is of no use now.
+            self.sessions.truncate(if there { had - 1 } else { had });
+            if !there {
+                self.pause();
             }
         }
-        if !self.sessions.is_empty() {
-            self.account.puts.stranger(format!("client {} could not read its sessions at the end", self.index));
+        for session in self.sessions.iter().filter(|session| session.is_promised()) {
+            self.account.puts.lost += session.acknowledged;
+            let text =
+                format!("client {}: a session with {} acknowledged PUTs is gone", self.index, session.acknowledged);
+            self.account.puts.told.push(text);
         }
-        self.account
     }
 
     fn is_done(&self) -> bool {
@@ -196,8 +210,9 @@ impl<'a> Client<'a> {
             }
         };
         self.account.connections += 1;
+        let had = self.sessions.len();
         self.came_in(which, &ready);
-        let which = which.min(self.sessions.len() - 1);
+        let which = if self.sessions.len() > had { had } else { which };
         let mut asked = Vec::new();
         for key in 0..KEYS {
             asked.push((wire.ask(Command::SESSION_GET, None, &key_name(key)), Asked::Get(key)));
@@ -216,10 +231,9 @@ impl<'a> Client<'a> {
             return;
         }
         if session.is_promised() && self.manner.sessions_last {
-            self.account.puts.lost += session.acknowledged.max(1);
-            let text =
-                format!("client {}: a session with {} acknowledged PUTs is gone", self.index, session.acknowledged);
-            self.account.puts.told.push(text);
+            // Its state has to be there all the same, for whoever asks again.
+            self.account.turned_away += 1;
+            return self.sessions.push(Session::new(ready.session));
         }
         self.sessions[which] = Session::new(ready.session);
     }

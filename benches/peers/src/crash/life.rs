@@ -121,6 +121,10 @@ pub fn live(
         outcome.connections += account.connections;
         outcome.recognised += account.recognised;
         outcome.errors += account.errors;
+        outcome.turned_away += account.turned_away;
+        if plan.others.is_empty() && account.turned_away > 0 {
+            seen.stranger(format!("{} times a session was not resumed, and then it was", account.turned_away));
+        }
     }
     outcome.echoes += site.counts[2].load(Ordering::Relaxed);
     outcome.others_killed += others_killed;
@@ -297,7 +301,9 @@ fn cut_tail(journal: &Path) -> Result<()> {
     for path in files.into_iter().rev() {
         let mut bytes = std::fs::read(&path)?;
         let Some(last) = bytes.iter().rposition(|byte| *byte != 0).filter(|last| *last > 8_192) else { continue };
-        bytes[last - 4_096..=last].fill(0);
+        // More than one commit: the last one may not have been acknowledged yet.
+        let gone = (last / 2).min(64 * 1024);
+        bytes[last - gone..=last].fill(0);
         return std::fs::write(&path, bytes);
     }
     Ok(())

@@ -102,12 +102,14 @@ pub struct Outcome {
     pub lives: u32,
     /// Kills of other servers.
     pub others_killed: u32,
-    /// Connections, retries recognised by their key, ERRORs after which clients tried again, echoes answered.
+    /// Connections made.
     pub connections: u64,
     /// Retries that were answered with the first id and the duplicate bit.
     pub recognised: u64,
     /// ERRORs after which a client tried again.
     pub errors: u64,
+    /// Times that a session with acknowledged state was not resumed, and a new one given.
+    pub turned_away: u64,
     /// ECHOs answered.
     pub echoes: u64,
     /// About the journal.

@@ -54,6 +54,7 @@ pub fn rows(outcome: &Outcome) -> Vec<(&'static str, String)> {
         ("  retries known by their key", count(outcome.recognised)),
         ("SESSION_PUT acknowledged", count(puts.acknowledged)),
         ("  lost", count(puts.lost)),
+        ("  RESUME answered by a new session", count(outcome.turned_away)),
         ("ECHO answered", count(outcome.echoes)),
         ("ERRORs, tried again", count(outcome.errors)),
         ("strange", count(journal.strange + sink.strange + puts.strange + outcome.seen.strange)),
