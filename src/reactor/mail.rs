@@ -63,6 +63,7 @@ impl Reactor {
         let Some(pending) = self.hub.pending.take(key) else { return };
         match outcome {
             Outcome::Claimed(granted) => self.settle_claim(pending, granted),
+            Outcome::Unclaimed => self.give_up_claim(pending),
             outcome => self.land(pending, outcome),
         }
     }

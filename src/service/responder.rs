@@ -37,6 +37,8 @@ pub enum Outcome {
     Kept,
     /// The session that an AUTH wants to resume was given to it, or is not to be had.
     Claimed(bool),
+    /// Nobody can say whether that session is to be had.
+    Unclaimed,
 }
 
 /// An ERROR in the making.

@@ -115,9 +115,10 @@ fn without_the_store_auth_works_state_is_unavailable_and_new_sessions_are_saved_
     put(&mut before, b"k", b"v");
     store.be(Manner::Down);
     until("that is known", || view(&server).down.is_some());
+    // Nobody knows of it: to be given a new one would lose its client what is in it.
+    connect(&server).expect_resume_unavailable([7; 16]);
     let mut during = connect(&server);
-    let ready = during.resume(b"", [7; 16]);
-    assert!(!ready.resumed, "nobody knows, so it is a new one");
+    let ready = during.auth(b"");
     assert_eq!(
         during.call_failing(Command::SESSION_PUT, &session_put_payload(b"k", b"1").unwrap()),
         ErrorCode::Unavailable
@@ -156,8 +157,8 @@ fn a_store_that_hangs_holds_up_no_auth_and_no_request_for_longer_than_it_may() {
     assert_eq!(client.expect_error(brief).0, ErrorCode::DeadlineExceeded);
     assert_eq!(client.expect_error(slow).0, ErrorCode::Unavailable);
     assert_eq!(client.expect_error(behind).0, ErrorCode::Unavailable);
-    let mut new = connect(&server);
-    assert!(!new.resume(b"", [9; 16]).resumed);
+    connect(&server).expect_resume_unavailable([9; 16]);
+    connect(&server).auth(b"");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     store.be(Manner::Up);
     // Nobody waits for them any more, and they are done all the same, in their order.

@@ -71,6 +71,9 @@ pub struct Effects {
     pub answers: Vec<(Asker, Outcome)>,
     /// AUTHs for which the store was asked, and the session, if that is here now.
     pub claimed: Vec<(Waiter, Option<SessionId>)>,
+    /// AUTHs for which the store has not said whether it has their session: to be given another one would lose
+    /// them what is in it.
+    pub unknown: Vec<Waiter>,
     /// Connections whose sessions another gateway has taken over.
     pub evicted: Vec<Owner>,
 }
@@ -242,7 +245,7 @@ impl Stored {
     pub fn expire(&mut self, sessions: &Sessions, now: &Now) {
         while let Some(id) = self.claims.next_expired(now.tick) {
             let claiming = self.claims.expired(&id, now.tick);
-            self.effects.claimed.extend(claiming.into_iter().map(|waiter| (waiter, None)));
+            self.effects.unknown.extend(claiming);
             // What is here is resumed without the store's word: that is as good as it gets while it is silent.
             let Some(flight) = self.flight_with(sessions, &id) else { continue };
             let sent = flight.out.map_or(0, |out| out.verifies);

@@ -177,7 +177,7 @@ impl Stored {
                     }
                 }
             }
-            Err(_) => self.effects.claimed.extend(waiters.into_iter().map(|waiter| (waiter, None))),
+            Err(_) => self.effects.unknown.extend(waiters),
         }
     }
 

@@ -36,6 +36,9 @@ impl Reactor {
             let granted = id.is_some_and(|id| self.hub.claim(&id, &principal, from).is_some());
             self.answer(Asker { worker: from.worker, pending }, Outcome::Claimed(granted));
         }
+        for Waiter { from, pending, .. } in effects.unknown {
+            self.answer(Asker { worker: from.worker, pending }, Outcome::Unclaimed);
+        }
         for (asker, outcome) in effects.answers {
             self.answer(asker, outcome);
         }

@@ -108,6 +108,12 @@ impl Client {
         self.expect_ready(seq)
     }
 
+    /// Asks for a session of which nobody can say whether it is to be had.
+    pub fn expect_resume_unavailable(&mut self, session: SessionId) {
+        let seq = self.request_v2(Command::AUTH, &extension(extension_type::RESUME, &session), b"");
+        self.expect_end(seq, ErrorCode::Unavailable);
+    }
+
     /// Reads READY.
     pub fn expect_ready(&mut self, seq: u32) -> AuthReady {
         let reply = self.frame();

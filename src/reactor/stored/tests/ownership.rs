@@ -66,7 +66,7 @@ fn a_claimed_session_is_here_with_its_id_its_state_and_its_fence() {
     assert_eq!(b.sent(), "claim for alice");
     b.now.tick = Millis(500);
     b.stored.expire(&b.sessions, &b.now);
-    assert_eq!(b.stored.take_effects().claimed, [(b.waiter("alice", 1, 500), None)]);
+    assert_eq!(b.stored.take_effects().unknown, [b.waiter("alice", 1, 500)]);
     let pair = |name: &str, value: &str| (name.as_bytes().into(), value.as_bytes().into());
     let stored = crate::session::store::Stored { fence: 5, state: vec![pair("a", "1")] };
     b.stored.settle(&mut b.sessions, Told::Claimed { id, result: Ok(Some(stored)) }, &b.now);
@@ -94,7 +94,7 @@ fn a_claim_that_finds_nothing_is_asked_again_for_whoever_else_waits() {
     assert_eq!(b.sent(), "claim for alice");
     let result = Err(Failed { tried: true });
     b.stored.settle(&mut b.sessions, Told::Claimed { id, result }, &b.now);
-    assert_eq!(b.stored.take_effects().claimed, [(b.waiter("alice", 2, 500), None)]);
+    assert_eq!(b.stored.take_effects().unknown, [b.waiter("alice", 2, 500)], "the store did not say");
     assert_eq!((b.sessions.len(), b.stored.courier.view().queued), (0, 0));
 }
 
