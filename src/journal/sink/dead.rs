@@ -166,7 +166,7 @@ mod tests {
         let mut whole = Vec::new();
         for (index, letter) in letters.iter().enumerate() {
             let draft = letter.draft();
-            assert!(draft.body.len() <= MAX_BODY, "{}", draft.body.len());
+            assert!(draft.body.len() <= MAX_BODY && is_topic(draft.topic.as_bytes()).is_some(), "{}", draft.body.len());
             let body: Value = serde_json::from_slice(draft.body).unwrap();
             assert_eq!((&body["part"], &body["parts"]), (&Value::from(index + 1), &Value::from(2)));
             whole.extend(STANDARD.decode(body["body"].as_str().unwrap()).unwrap());

@@ -124,21 +124,25 @@ impl Runner {
         self.durable = self.durable.max(self.feed.wait(self.route, self.durable, timeout));
     }
 
-    /// Reads what there is room for, and delivers one batch.
+    /// Reads what the batch lacks, and delivers it.
     pub fn turn(&mut self) -> Next {
-        let filled = self.fill();
-        self.settle();
-        if let Err(why) = filled {
-            return self.failed(format!("the journal can't be read: {why}"));
-        }
-        if !self.open
-            && let Err(Down(why)) = self.open()
-        {
-            return self.sink_failed(why);
-        }
-        let now = self.clock.now();
         let most = if self.singly > 0 { 1 } else { self.options.batch };
-        let picked = self.lanes.pick(now, most, SINK_BATCH_BYTES);
+        let mut picked = self.lanes.pick(self.clock.now(), most, SINK_BATCH_BYTES);
+        if picked.len() < most {
+            let filled = self.fill(most - picked.len());
+            self.settle();
+            if let Err(why) = filled {
+                return self.failed(format!("the journal can't be read: {why}"));
+            }
+            picked = self.lanes.pick(self.clock.now(), most, SINK_BATCH_BYTES);
+        }
+        if !self.open {
+            // It may have more than was known: what is left is picked anew.
+            return match self.open() {
+                Ok(()) => Next::Turn,
+                Err(Down(why)) => self.sink_failed(why),
+            };
+        }
         if !picked.is_empty() {
             return self.deliver(&picked);
         }
@@ -174,16 +178,18 @@ impl Runner {
         self.told.set_down(Some(why));
     }
 
-    /// Reads messages until there is no room for more, none are left, or many of other routes were passed over.
-    fn fill(&mut self) -> Result<(), String> {
+    /// Reads so many messages, or until there is no room for more, none are left, or many of other routes were passed
+    /// over.
+    fn fill(&mut self, mut wanted: usize) -> Result<(), String> {
         if !self.lanes.has_room() {
             return Ok(());
         }
         self.durable = self.durable.max(self.feed.wait(self.route, self.durable, Duration::ZERO));
         let upto = self.durable.min(self.read.saturating_add(SINK_SCAN_IDS));
-        while self.read < upto && self.lanes.has_room() {
+        while wanted > 0 && self.read < upto && self.lanes.has_room() {
             match self.messages.next(upto)? {
                 Some(message) => {
+                    wanted -= 1;
                     self.read = message.id;
                     self.lanes.take(message);
                 }

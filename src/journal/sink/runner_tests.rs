@@ -93,7 +93,7 @@ fn a_refused_message_parks_its_topic_and_no_other() {
             _ => Reaction::Take,
         }),
     );
-    bench.turns(2);
+    bench.turns(3);
     assert_eq!(fake.taken(), [2, 4, 5]);
     assert_eq!(bench.told.oldest_ms.get(), 1_000);
     bench.runner.report();
@@ -237,7 +237,7 @@ fn a_sink_that_answers_for_nothing_is_down_and_not_asked_in_a_loop() {
     let fake = Fake::with(numbered(&["a"]));
     let mut bench = bench(&fake, Scripted::new(&fake, |_, _| Reaction::Take));
     bench.runner.sink = Box::new(Mute);
-    assert!(matches!(bench.turns(1), Next::Rest(_)));
+    assert!(matches!(bench.turns(2), Next::Rest(_)));
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn at_the_end_what_waits_is_tried_once_more_and_a_sink_that_is_down_is_not() {
     let fake = Fake::with(numbered(&["a", "b", "a"]));
     let act = |m: &Message, seen: usize| if m.id == 1 && seen < 3 { Reaction::Refuse } else { Reaction::Take };
     let mut bench = bench(&fake, Scripted::new(&fake, act));
-    bench.turns(2);
+    bench.turns(3);
     let deadline = bench.clock.now() + MAX;
     bench.runner.flush(deadline);
     assert_eq!(fake.taken(), [2], "it was refused again");
@@ -300,7 +300,7 @@ fn at_the_end_what_waits_is_tried_once_more_and_a_sink_that_is_down_is_not() {
 
     let fake = Fake::with(numbered(&["a"]));
     let mut bench = self::bench(&fake, Scripted::new(&fake, |_, _| Reaction::Down));
-    bench.turns(1);
+    bench.turns(2);
     bench.runner.flush(deadline);
     assert_eq!(bench.told.failures.get(), 1);
 }

@@ -155,7 +155,8 @@ impl Messages for FakeMessages {
         if let Some(why) = &world.unreadable {
             return Err(why.clone());
         }
-        let next = world.messages.iter().find(|message| message.id > self.after && message.id <= upto);
+        let first = world.messages.partition_point(|message| message.id <= self.after);
+        let next = world.messages.get(first).filter(|message| message.id <= upto);
         self.after = next.map_or(self.after, |message| message.id);
         Ok(next.cloned())
     }

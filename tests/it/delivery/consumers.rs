@@ -38,8 +38,9 @@ fn routed(dir: &Path, routes: &[(&str, &str)]) -> Config {
 struct Taken(Arc<Mutex<Vec<Message>>>);
 
 impl Taken {
-    fn push(&self, message: &Message) {
+    fn take(&self, message: &Message) -> Result<(), ConsumeError> {
         self.0.lock().unwrap().push(message.clone());
+        Ok(())
     }
 
     fn ids(&self) -> Vec<u64> {
@@ -53,9 +54,7 @@ fn a_consumer_gets_every_message_of_its_topics_and_each_topic_has_one_route() {
     let (orders, rest) = (Taken::default(), Taken::default());
     let (to_orders, to_rest) = (orders.clone(), rest.clone());
     let (server, address) = start(routed(dir.path(), &[("orders/#", "orders"), ("*", "rest")]), |builder| {
-        builder
-            .sink("orders", move |m: &Message| Ok(to_orders.push(m)))
-            .sink("rest", move |m: &Message| Ok(to_rest.push(m)))
+        builder.sink("orders", move |m: &Message| to_orders.take(m)).sink("rest", move |m: &Message| to_rest.take(m))
     });
     let (mut client, _) = Client::ready(address);
     let mut wanted: Vec<u64> = (0..20).map(|n| submit(&mut client, "orders/eu", &n.to_string())).collect();
@@ -77,7 +76,7 @@ fn a_consumer_gets_every_message_of_its_topics_and_each_topic_has_one_route() {
     let again = Taken::default();
     let (first, second) = (again.clone(), again.clone());
     let (server, address) = start(routed(dir.path(), &[("orders/#", "orders"), ("*", "rest")]), |builder| {
-        builder.sink("orders", move |m: &Message| Ok(first.push(m))).sink("rest", move |m: &Message| Ok(second.push(m)))
+        builder.sink("orders", move |m: &Message| first.take(m)).sink("rest", move |m: &Message| second.take(m))
     });
     let (mut client, _) = Client::ready(address);
     let last = submit(&mut client, "orders", "z");
@@ -98,11 +97,11 @@ fn what_is_refused_or_panics_becomes_a_dead_letter_and_its_topic_moves_on() {
             Err(ConsumeError::Refused("no such table".to_owned()))
         }
         b"worse" => panic!("cannot bear it"),
-        _ => Ok(take.push(message)),
+        _ => take.take(message),
     };
     let routes = [("dead-letter/#", "letters"), ("*", "all")];
     let (server, address) = start(routed(dir.path(), &routes), |builder| {
-        builder.sink("all", consumer).sink("letters", move |m: &Message| Ok(keep.push(m)))
+        builder.sink("all", consumer).sink("letters", move |m: &Message| keep.take(m))
     });
     let (mut client, _) = Client::ready(address);
     let bad = submit(&mut client, "a", "bad");
@@ -132,7 +131,7 @@ fn a_consumer_that_is_down_costs_nothing_but_room_and_gets_everything_when_it_is
     let (taken, up) = (Taken::default(), Arc::new(AtomicBool::new(false)));
     let (take, is_up) = (taken.clone(), Arc::clone(&up));
     let consumer = move |message: &Message| match is_up.load(Ordering::Relaxed) {
-        true => Ok(take.push(message)),
+        true => take.take(message),
         false => Err(ConsumeError::Down("no database".to_owned())),
     };
     let (server, address) = start(routed(dir.path(), &[("*", "db")]), |builder| builder.sink("db", consumer));
@@ -191,7 +190,7 @@ fn with_ack_sink_a_drain_keeps_what_the_sink_has_not_got_and_the_ledger_balances
     assert_eq!((journal.stored, journal.delivered, journal.pending), (3, 0, 3));
     let taken = Taken::default();
     let take = taken.clone();
-    let (_server, _) = start(config, |builder| builder.sink("db", move |m: &Message| Ok(take.push(m))));
+    let (_server, _) = start(config, |builder| builder.sink("db", move |m: &Message| take.take(m)));
     until("the next start delivers them first", || taken.ids() == [1, 2, 3]);
 }
 
