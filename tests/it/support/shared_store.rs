@@ -30,6 +30,7 @@ struct State {
     manner: Manner,
     sessions: HashMap<StoreKey, Session>,
     commits: usize,
+    made: usize,
     closed: usize,
 }
 
@@ -42,14 +43,17 @@ struct Session {
 
 impl SharedStore {
     pub fn new() -> SharedStore {
-        let state = State { manner: Manner::Up, sessions: HashMap::new(), commits: 0, closed: 0 };
+        let state = State { manner: Manner::Up, sessions: HashMap::new(), commits: 0, made: 0, closed: 0 };
         SharedStore(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
     /// What a server makes its stores with.
     pub fn maker(&self) -> MakeStore {
         let store = self.clone();
-        Arc::new(move || Ok(Box::new(store.clone()) as Box<dyn SessionStore>))
+        Arc::new(move || {
+            store.state().made += 1;
+            Ok(Box::new(store.clone()) as Box<dyn SessionStore>)
+        })
     }
 
     pub fn be(&self, manner: Manner) {
@@ -79,8 +83,10 @@ impl SharedStore {
         self.state().commits
     }
 
-    pub fn closed(&self) -> usize {
-        self.state().closed
+    /// How many of those that were made have been closed, and how many not.
+    pub fn closed(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.closed, state.made - state.closed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
