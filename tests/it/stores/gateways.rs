@@ -89,7 +89,6 @@ fn a_session_is_resumed_on_another_gateway_and_the_older_connection_is_told() {
 }
 
 #[test]
-#[ignore = "a gateway resumes from the copy that it still has, also when another has written since"]
 fn a_session_that_goes_to_and_fro_always_has_what_was_acknowledged_last() {
     on_both("fro", |server| {
         let gateways = [gateway(&server.url), gateway(&server.url)];
