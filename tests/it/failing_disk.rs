@@ -29,7 +29,9 @@ fn failing(fault: &str) -> Program {
     ]);
     command.arg(program.get_program());
     let removed: Vec<OsString> = program.get_envs().filter(|(_, v)| v.is_none()).map(|(k, _)| k.to_owned()).collect();
-    removed.iter().for_each(|name| drop(command.env_remove(name)));
+    for name in &removed {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -1,7 +1,9 @@
 //! What stores elsewhere have in common: who writes, how long an operation may take, and how old a connection becomes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+#[cfg(feature = "redis")]
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "mysql")]
@@ -15,6 +17,7 @@ use crate::config::Config;
 #[derive(Clone, Debug)]
 pub struct Gateway {
     id: [u8; 8],
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     turn: Arc<AtomicU64>,
 }
 

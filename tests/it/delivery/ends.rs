@@ -138,7 +138,9 @@ fn what_a_drain_could_not_deliver_is_in_the_ledger_and_comes_first_after_the_sta
     let place = Place::new("missing/out.jsonl");
     let server = place.serve();
     let (mut client, _) = Client::ready(server.address);
-    (0..10).for_each(|n| drop(submit(&mut client, "orders", &n.to_string())));
+    for n in 0..10 {
+        submit(&mut client, "orders", &n.to_string());
+    }
     until("it is known to be down", || route(server.admin)["down"].is_string());
     drop(client);
     server.signal(Signal::TERM);
