@@ -245,11 +245,10 @@ impl Model {
 
     /// Whether it may be deleted.
     fn is_due(&self, entry: &Entry, now: u64, by_size: bool) -> bool {
-        if self.keeps(entry.route) {
-            by_size || now.saturating_sub(entry.made.time_ms) >= self.options.retain.as_millis() as u64
-        } else {
-            entry.reported
-        }
+        // By its route of today, or by the one that it had when it was deleted.
+        let kept = self.keeps(entry.route) || entry.elsewhere == Some(Elsewhere::Free);
+        let old = now.saturating_sub(entry.made.time_ms) >= self.options.retain.as_millis() as u64;
+        entry.reported || (kept && (by_size || old))
     }
 
     /// The log begins with this id now; 0: it is empty. `by_size`: it was too big.
