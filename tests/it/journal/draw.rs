@@ -6,8 +6,8 @@ use tidegate::journal::{Key, LogOptions, LogRoute, TopicPattern};
 use tidegate::proto::Trace;
 
 use super::disk::{End, draw_survival};
-use super::life::{Life, Op};
-use super::model::Made;
+use super::entry::Made;
+use super::life::{Life, Op, ROOMY};
 use crate::sim::Dice;
 
 const TOPICS: &[&str] = &["orders/eu", "orders/us", "audit", "logs/a", "other"];
@@ -39,6 +39,31 @@ impl Life {
             return fixed.end;
         }
         if self.dice.chance(30) { End::Killed } else { End::PowerCut(draw_survival(&mut self.dice)) }
+    }
+
+    /// Time goes on, or back a little.
+    pub fn tick(&mut self) {
+        if self.dice.chance(15) {
+            // By less than any key's time.
+            self.now = self.latest - self.dice.below(900) as u64;
+            self.disk.state().counts.add("clock back");
+        } else {
+            self.now += self.dice.pick(&[1, 50, 500, 3_000, 70_000]);
+        }
+        self.latest = self.latest.max(self.now);
+    }
+
+    /// Others take room of the disk, or give it back.
+    pub fn room(&mut self) {
+        let mut state = self.disk.state();
+        let (used, segment) = (state.used(), self.options.segment_bytes);
+        state.capacity = match self.dice.below(4) {
+            0 => ROOMY,
+            1 => used,
+            2 => used + segment,
+            _ => used + segment * 4 + self.options.min_free_bytes,
+        };
+        self.scarce |= state.capacity < ROOMY;
     }
 
     /// A message; a retry of an earlier one, perhaps.

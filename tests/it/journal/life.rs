@@ -247,9 +247,10 @@ impl Life {
     pub fn stage(&mut self) {
         let made = self.make();
         let now = self.now;
-        match self.log().stage(&made.draft(), now) {
-            // What it says of the message is the commit's to take back.
-            Ok(_) if self.poisoned => {}
+        let staged = self.log().stage(&made.draft(), now);
+        match staged {
+            // The disk failed before, or in this very call: the commit will say so.
+            Ok(_) if self.log().failed().is_some() => {}
             Ok(staged) => {
                 let done = self.log().progress(staged.route).has(staged.id);
                 assert!(staged.duplicate || !done, "{} is done before it is there", staged.id);
@@ -294,17 +295,6 @@ impl Life {
         let scarce = self.scarce || self.disk.state().faults > self.faults;
         let near = bytes + 2 * self.options.segment_bytes + (self.largest as u64 + 1_000) * 100 > max;
         assert!(scarce || near || self.poisoned, "there is room ({bytes} of {max} are used): {why}");
-    }
-
-    fn tick(&mut self) {
-        if self.dice.chance(15) {
-            // By less than any key's time.
-            self.now = self.latest - self.dice.below(900) as u64;
-            self.disk.state().counts.add("clock back");
-        } else {
-            self.now += self.dice.pick(&[1, 50, 500, 3_000, 70_000]);
-        }
-        self.latest = self.latest.max(self.now);
     }
 
     /// What may have happened in any call: the disk has failed, old segments were deleted.
@@ -395,7 +385,7 @@ impl Life {
             Ok(()) => {
                 assert!(!self.poisoned, "it has failed, and closes well");
                 self.model.committed(full);
-                self.model.settled_routes(false);
+                self.model.perhaps_settled_routes();
                 self.mark = Mark::Synced;
             }
             Err(error) => {
@@ -404,17 +394,5 @@ impl Life {
                 if self.poisoned { self.model.refused() } else { self.model.doubted() }
             }
         }
-    }
-
-    fn room(&mut self) {
-        let mut state = self.disk.state();
-        let (used, segment) = (state.used(), self.options.segment_bytes);
-        state.capacity = match self.dice.below(4) {
-            0 => ROOMY,
-            1 => used,
-            2 => used + segment,
-            _ => used + segment * 4 + self.options.min_free_bytes,
-        };
-        self.scarce |= state.capacity < ROOMY;
     }
 }

@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod disk_laws;
 mod draw;
+mod entry;
 mod exhaustive;
 mod faults;
 mod inode;

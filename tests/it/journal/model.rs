@@ -2,56 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tidegate::journal::{Draft, Key, LogOptions, LogRoute, Message, Progress, Staged};
-use tidegate::proto::Trace;
+use tidegate::journal::{LogOptions, LogRoute, Message, Progress, Staged};
 
-/// What is known of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// In the next commit.
-    Waiting,
-    /// Its commit returned, or an open found it: it has to be there.
-    Stored,
-    /// Its commit never returned well: it is there whole, or not at all.
-    Doubtful,
-    /// It was refused, or an open did not find it: it must never be there.
-    Gone,
-}
-
-/// A message as it was staged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Made {
-    pub time_ms: u64,
-    pub topic: &'static str,
-    pub principal: &'static str,
-    pub key: Option<Key>,
-    pub trace: Option<Trace>,
-    pub session: Option<[u8; 16]>,
-    pub body: Vec<u8>,
-}
-
-/// What the model keeps of it.
-#[derive(Debug)]
-pub struct Entry {
-    pub made: Made,
-    pub route: usize,
-    pub standing: Standing,
-    /// It was deleted, and there was a reason.
-    pub deleted: bool,
-    /// Its route's progress has it: as reported, and as is on the disk.
-    pub reported: bool,
-    pub durable: bool,
-    /// It went to another route when that was last known, where it was not to be delivered, or was.
-    pub elsewhere: Option<Elsewhere>,
-}
-
-/// What a message was on a route that is its own no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elsewhere {
-    /// Still to be delivered.
-    Due,
-    Free,
-}
+use super::entry::{Elsewhere, Entry, Made, Standing};
 
 pub struct Model {
     options: LogOptions,
@@ -76,31 +29,6 @@ pub struct Tally {
     pub found: u64,
     pub lost: u64,
     pub refused: u64,
-}
-
-impl Made {
-    pub fn draft(&self) -> Draft<'_> {
-        let Made { topic, principal, key, trace, session, ref body, .. } = *self;
-        Draft { topic, principal, key, trace, session, body }
-    }
-
-    fn same_key(&self, other: &Made) -> bool {
-        self.key.is_some() && self.key == other.key && self.principal == other.principal
-    }
-
-    fn is(&self, message: &Message) -> bool {
-        let Message { id: _, time_ms, topic, principal, key, trace, session, body } = message;
-        (*time_ms, topic.as_str(), principal.as_str()) == (self.time_ms, self.topic, self.principal)
-            && (*key, *trace, *session) == (self.key, self.trace, self.session)
-            && *body == self.body
-    }
-}
-
-impl std::fmt::Debug for Made {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Made { time_ms, topic, principal, key, body, .. } = self;
-        write!(f, "{topic} of {principal} at {time_ms}, {} bytes, key {:?}", body.len(), key.map(|key| key[0]))
-    }
 }
 
 impl Model {
@@ -140,6 +68,7 @@ impl Model {
             deleted: false,
             reported: false,
             durable: false,
+            once_done: false,
             elsewhere: None,
         };
         self.entries.insert(id, entry);
@@ -233,6 +162,7 @@ impl Model {
         let mut waits = false;
         for (id, entry) in self.entries.iter_mut().filter(|(_, e)| e.route == route && e.standing == Standing::Stored) {
             entry.reported |= done(*id);
+            entry.once_done |= entry.reported;
             match (entry.reported || entry.deleted, waits) {
                 (true, false) => progress.upto = before.max(*id),
                 (true, true) => progress.beyond.push(*id),
@@ -246,7 +176,7 @@ impl Model {
     /// Whether it may be deleted.
     fn is_due(&self, entry: &Entry, now: u64, by_size: bool) -> bool {
         // By its route of today, or by the one that it had when it was deleted.
-        let kept = self.keeps(entry.route) || entry.elsewhere == Some(Elsewhere::Free);
+        let kept = self.keeps(entry.route) || matches!(entry.elsewhere, Some(Elsewhere::Free | Elsewhere::Either));
         let old = now.saturating_sub(entry.made.time_ms) >= self.options.retain.as_millis() as u64;
         entry.reported || (kept && (by_size || old))
     }
@@ -347,9 +277,9 @@ impl Model {
         self.options.routes = routes;
         let routes: Vec<usize> = self.entries.values().map(|entry| self.route(entry.made.topic)).collect();
         for ((entry, route), due) in self.entries.values_mut().zip(routes).zip(due) {
-            // What waits for two changes of routes is due if it was before the first.
-            let due = due || entry.elsewhere == Some(Elsewhere::Due);
-            entry.elsewhere = Some(if due { Elsewhere::Due } else { Elsewhere::Free });
+            // While the last change is not written down, the one before it counts.
+            let was = if due { Elsewhere::Due } else { Elsewhere::Free };
+            entry.elsewhere = entry.elsewhere.or(Some(was));
             entry.route = route;
         }
     }
@@ -360,11 +290,19 @@ impl Model {
         for (id, entry) in self.entries.iter_mut().filter(|(_, e)| e.route == route && e.standing == Standing::Stored) {
             let done = progress.has(*id);
             let may_wait = !entry.durable || entry.deleted || entry.elsewhere.is_some();
-            let may_be_done = entry.reported || entry.deleted || entry.elsewhere == Some(Elsewhere::Free);
+            let owed = matches!(entry.elsewhere, None | Some(Elsewhere::Due));
+            let may_be_done = entry.once_done || entry.deleted || !owed;
             assert!(done || may_wait, "{id} was done, and is not: {progress:?}, {entry:?}");
             assert!(!done || may_be_done, "{id} was not done, and is: {progress:?}, {entry:?}");
             (entry.durable, entry.reported) = (done, done);
+            entry.once_done |= done;
         }
+    }
+
+    /// A clean end with little room may have written down the routes.
+    pub fn perhaps_settled_routes(&mut self) {
+        let unsettled = self.entries.values_mut().filter(|entry| entry.elsewhere.is_some());
+        unsettled.for_each(|entry| entry.elsewhere = Some(Elsewhere::Either));
     }
 
     /// The routes of this process are those of the log, unless it had no room to write them down.
