@@ -42,7 +42,7 @@ case $sink in
     features+=(kafka)
     kafka_broker
     options+=(--other "kafka=$port=$command" --forgetful)
-    options+=(--sink "kafka:127.0.0.1:$port/{name}" --look "command:$(kafka_reader "$port" '{name}')")
+    options+=(--sink "kafka:127.0.0.1:$port?topic={name}" --look "command:$(kafka_reader "$port" '{name}')")
     ;;
   *) fail "SINK is file, redis, kafka or none, not '$sink'" ;;
 esac
