@@ -9,7 +9,7 @@ use super::repair::{Loss, Report, RouteReport, SegmentReport};
 use super::reroute::follow;
 use super::segment::{Header, file_name};
 use super::storage::{File, Storage};
-use super::survey::{End, Gap, Order, Survey, salvage, survey};
+use super::survey::{End, Gap, INTERRUPTED, Order, Survey, salvage, survey};
 
 /// All there is to say of a log.
 #[derive(Debug, Default)]
@@ -45,6 +45,9 @@ pub(super) fn examine<S: Storage>(storage: &S) -> io::Result<Examined> {
         Work { identity: survey.identity, torn: survey.torn.as_ref().map_or(0, |cut| cut.bytes), ..Work::default() };
     for index in 0..survey.pieces.len() {
         work.piece(storage, &survey, index)?;
+    }
+    for damage in survey.faults.iter().filter(|fault| fault.what == INTERRUPTED) {
+        work.report.losses.push(Loss { damage: damage.clone(), bytes: 0, ids: None });
     }
     for number in &survey.superseded {
         if let Err(OpenError::Damaged(damage)) = without_messages(storage, *number) {

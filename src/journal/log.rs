@@ -89,7 +89,10 @@ impl<S: Storage> Log<S> {
         }
         self.next_id += 1;
         let delivers = self.options.delivers(route).then_some(route);
-        self.batch.messages.push((index, Brief { id, time_ms: now_ms, route: delivers, keyed: digest.is_some() }));
+        self.batch.messages.push((
+            index,
+            Brief { id, time_ms: now_ms, route: delivers, kept: delivers.is_none(), keyed: digest.is_some() },
+        ));
         if let Some(digest) = digest {
             self.dedup.insert(digest, id, now_ms, now_ms);
             self.batch.keys += 1;
@@ -135,14 +138,13 @@ impl<S: Storage> Log<S> {
     /// Says in the file, without a sync, that what is before was synced: a damaged record can be told
     /// from a torn one. For a writer that has nothing else to do; when that was said already, nothing is done.
     pub fn mark_synced(&mut self) {
-        let room = self.options.segment_bytes.saturating_sub(record::HEAD as u64);
         if self.failed.is_some() || !self.batch.is_empty() {
             return;
         }
         self.batch.clear();
         let Some(active) = self.active.as_mut() else { return };
         let end = active.segment.end;
-        if active.synced < end || u64::from(end) > room {
+        if active.synced < end {
             return;
         }
         let mut bytes = std::mem::take(&mut self.batch.spare);
@@ -245,7 +247,8 @@ impl<S: Storage> Log<S> {
             let bytes = std::mem::take(&mut self.batch.spare);
             self.batch.parts.push(Part::of(active, bytes));
         }
-        let fits = |part: &Part| part.end() + len as u64 <= self.options.segment_bytes;
+        // A mark always finds room behind: without one, a damaged last record would be taken for a torn one.
+        let fits = |part: &Part| part.end() + (len + record::HEAD) as u64 <= self.options.segment_bytes;
         if self.batch.parts.last().is_some_and(fits) { Ok(()) } else { self.turn_over() }
     }
 

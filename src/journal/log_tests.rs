@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::super::testing::{Memory, draft, options};
-use super::super::{CommitError, LogOptions, Message, Progress, Reader};
+use super::super::{CommitError, LogOptions, Message, OpenError, Progress, Reader};
 use super::*;
 
 const T: u64 = 1_000_000;
@@ -293,6 +293,22 @@ fn after_a_failed_sync_or_write_nothing_is_stored_any_more() {
         assert!(log.close().is_err());
         let (log, _) = open(&memory, options(&["*"]));
         assert_eq!((log.failed(), log.first_id()), (None, 1));
+    }
+}
+
+#[test]
+fn a_mark_finds_room_however_full_its_segment_is() {
+    for last in 0..100 {
+        let memory = Arc::new(Memory::default());
+        let (mut log, _) = open(&memory, options(&["*"]));
+        let room = (16 << 10) - log.active.as_ref().unwrap().segment.end as usize;
+        put(&mut log, "a", &vec![1; room - 2 * 46 - last]);
+        put(&mut log, "a", b"");
+        let end = log.active.as_ref().unwrap().segment.end as usize;
+        let name = memory.names().pop().unwrap();
+        log.close().unwrap();
+        memory.edit(&name, |bytes| bytes[end - 1] ^= 1);
+        assert!(matches!(Log::open(Arc::clone(&memory), options(&["*"]), T), Err(OpenError::Damaged(_))), "{last}");
     }
 }
 

@@ -108,7 +108,10 @@ impl<'o> Reading<'o> {
             Kind::Message => {
                 let route = self.options.route_of(view.topic());
                 let route = self.options.delivers(route).then_some(route);
-                segment.add(Brief::of(view, route));
+                // What was stored to be kept is kept for its time, also when a new route takes its topic.
+                let old = || self.table.iter().find(|(old, _)| old.pattern.matches(view.topic()));
+                let kept = route.is_none() || (self.rerouted && old().is_none_or(|(old, _)| old.keeps));
+                segment.add(Brief::of(view, route, kept));
                 if let Some(runs) = route.and_then(|route| self.runs.get_mut(route)) {
                     runs.push(view.id);
                 }

@@ -157,3 +157,16 @@ fn a_route_that_is_further_goes_back_for_what_it_takes_over() {
     let (log, recovery) = open(&memory, options(&["a/#"]));
     assert_eq!((log.progress(0), recovery.unfinished), (&done(3), vec![2]));
 }
+
+#[test]
+fn what_was_stored_to_be_kept_is_kept_for_its_time_when_a_sink_takes_its_topic() {
+    let memory = Arc::new(Memory::default());
+    let (mut log, _) = open(&memory, options(&["!*"]));
+    put(&mut log, "a", b"x");
+    let (mut log, recovery) = open(&memory, options(&["*"]));
+    assert_eq!((recovery.unfinished, log.progress(0)), (vec![0], &done(1)));
+    log.tend(T + 100_000);
+    assert_eq!(log.first_id(), 1);
+    log.tend(T + 100_001);
+    assert_eq!(log.first_id(), 0);
+}

@@ -111,10 +111,12 @@ pub fn repair<S: Storage>(storage: &S) -> io::Result<Report> {
 }
 
 /// What a repaired segment is called until it takes the other's place.
-const REPAIRED: &str = ".repaired";
+pub(super) const REPAIRED: &str = ".repaired";
 
 /// A repair that was interrupted: what was ready takes its place, what was not is made anew.
 fn resume<S: Storage>(storage: &S) -> io::Result<()> {
+    // What is seen of an interrupted one need not be on the disk.
+    storage.sync_names()?;
     let names = storage.list()?;
     for repaired in names.iter().filter(|name| name.ends_with(REPAIRED)) {
         let Some(name) = repaired.strip_suffix(REPAIRED).filter(|name| number_of(name).is_some()) else { continue };

@@ -179,6 +179,21 @@ fn a_repair_that_was_interrupted_is_gone_on_with() {
 }
 
 #[test]
+fn a_start_refuses_while_a_repaired_newest_segment_has_not_taken_its_place() {
+    let (memory, names) = filled();
+    let name = names.last().unwrap();
+    flip(&memory, name, 5_000);
+    repair(&*memory).unwrap();
+    let ids = verify(&*memory).unwrap().segments.last().unwrap().last_id;
+    memory.rename(name, &format!("{name}.repaired")).unwrap();
+    let opened = Log::open(Arc::clone(&memory), options(&["a"]), T);
+    assert!(matches!(&opened, Err(OpenError::Damaged(damage)) if damage.file == *name), "{opened:?}");
+    assert!(!verify(&*memory).unwrap().is_sound());
+    assert!(repair(&*memory).unwrap().is_sound());
+    assert_eq!(Log::open(Arc::clone(&memory), options(&["a"]), T).unwrap().0.durable_id(), ids);
+}
+
+#[test]
 fn an_older_file_that_was_put_aside_is_not_written_over() {
     let (memory, names) = filled();
     for round in 0..3u64 {

@@ -32,12 +32,14 @@ pub(super) struct Brief {
     pub time_ms: u64,
     /// The route, if it delivers.
     pub route: Option<usize>,
+    /// The journal itself keeps it, or did so by the routes with which it was stored: retention decides.
+    pub kept: bool,
     pub keyed: bool,
 }
 
 impl Brief {
-    pub fn of(view: &View<'_>, route: Option<usize>) -> Brief {
-        Brief { id: view.id, time_ms: view.time_ms, route, keyed: view.key().is_some() }
+    pub fn of(view: &View<'_>, route: Option<usize>, kept: bool) -> Brief {
+        Brief { id: view.id, time_ms: view.time_ms, route, kept, keyed: view.key().is_some() }
     }
 }
 
@@ -56,9 +58,11 @@ impl Segment {
         if brief.keyed {
             self.last_key = brief.id;
         }
-        match brief.route.and_then(|route| self.last.get_mut(route)) {
-            Some(last) => *last = brief.id,
-            None => self.kept_ms = self.kept_ms.max(Some(brief.time_ms)),
+        if brief.kept {
+            self.kept_ms = self.kept_ms.max(Some(brief.time_ms));
+        }
+        if let Some(last) = brief.route.and_then(|route| self.last.get_mut(route)) {
+            *last = brief.id;
         }
     }
 
@@ -173,7 +177,7 @@ mod tests {
         let mut segment = segment();
         assert!(is_done(&segment, [0, 0], (0, 0), Some(1)), "nothing is in it");
         for (id, route) in [(1, 0), (2, 1), (3, 0)] {
-            segment.add(Brief { id, time_ms: 5, route: Some(route), keyed: false });
+            segment.add(Brief { id, time_ms: 5, route: Some(route), kept: false, keyed: false });
         }
         assert!(!is_done(&segment, [2, 2], (0, 99_999), None) && !is_done(&segment, [3, 1], (0, 99_999), None));
         assert!(is_done(&segment, [3, 2], (0, 5), Some(1)));
@@ -182,18 +186,18 @@ mod tests {
     #[test]
     fn kept_messages_go_by_age_or_when_the_log_is_too_long() {
         let mut segment = segment();
-        segment.add(Brief { id: 1, time_ms: 1_000, route: None, keyed: false });
+        segment.add(Brief { id: 1, time_ms: 1_000, route: None, kept: true, keyed: false });
         assert!(!is_done(&segment, [9, 9], (1_000, 11_000), None));
         assert!(is_done(&segment, [9, 9], (1_000, 11_001), None) && is_done(&segment, [9, 9], (1_001, 0), None));
-        segment.add(Brief { id: 2, time_ms: 1_000, route: Some(1), keyed: false });
+        segment.add(Brief { id: 2, time_ms: 1_000, route: Some(1), kept: false, keyed: false });
         assert!(!is_done(&segment, [9, 1], (1_001, 99_999), None), "retention deletes nothing undelivered");
     }
 
     #[test]
     fn a_segment_with_a_key_that_is_remembered_stays() {
         let mut segment = segment();
-        segment.add(Brief { id: 7, time_ms: 0, route: Some(0), keyed: true });
-        segment.add(Brief { id: 8, time_ms: 0, route: Some(0), keyed: false });
+        segment.add(Brief { id: 7, time_ms: 0, route: Some(0), kept: false, keyed: true });
+        segment.add(Brief { id: 8, time_ms: 0, route: Some(0), kept: false, keyed: false });
         for (oldest, done) in [(None, true), (Some(6), false), (Some(7), false), (Some(8), true)] {
             assert_eq!(is_done(&segment, [8, 0], (0, 0), oldest), done, "{oldest:?}");
         }

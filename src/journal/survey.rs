@@ -4,6 +4,7 @@ use std::io;
 
 use super::options::{Cut, Damage, OpenError};
 use super::record::{Kind, View};
+use super::repair::REPAIRED;
 use super::segment::{DATA_START, Found, Header, Page, Scanner, Step, file_name, number_of, search};
 use super::storage::{File, Storage};
 
@@ -81,8 +82,20 @@ pub(super) fn survey<S: Storage>(storage: &S) -> Result<Survey, OpenError> {
     }
     survey.pieces.reverse();
     survey.faults.reverse();
+    survey.faults.extend(interrupted(&names));
     Ok(survey)
 }
+
+/// Segments that a repair has put aside, and whose repaired copies have not yet taken their place. Were it the newest,
+/// nothing else would say that it is missing.
+fn interrupted(names: &[String]) -> impl Iterator<Item = Damage> {
+    let missing = names.iter().filter_map(|name| name.strip_suffix(REPAIRED));
+    let missing = missing.filter(|name| number_of(name).is_some() && !names.iter().any(|other| other == name));
+    missing.map(|name| Damage { file: name.to_owned(), offset: 0, what: INTERRUPTED.to_owned() })
+}
+
+/// What is wrong with them.
+pub(super) const INTERRUPTED: &str = "a repair of it was interrupted, and has to be run again";
 
 /// What is wrong with a segment that is not the log's.
 const FOREIGN: &str = "it belongs to another journal";
