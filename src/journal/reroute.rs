@@ -57,7 +57,9 @@ pub(super) fn settle<S: Storage>(
             if let Some(runs) = runs.get_mut(route) {
                 runs.push(id);
             }
+            // What another route had to deliver is not done, though this one may once have had it.
             let done = known.get(route).copied().flatten().is_some_and(|known| id > known.upto && known.has(id));
+            let done = done && !is_due;
             if let Some(beyond) = beyond.get_mut(route).filter(|_| done) {
                 beyond.push(id);
             }
