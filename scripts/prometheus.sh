@@ -113,7 +113,7 @@ up() { is 'up{job="tidegate"}' 1; }
 wait_for 20 'the server is scraped' up
 
 # Load with errors in it, logins that are refused, and a command that nothing serves.
-printf '%s\n' '60 ECHO 32' '10 SESSION_PUT 64' '10 0x20 100' '5 0x21' '3 0x22' '2 0x23' >"$work/mix"
+printf '%s\n' '55 ECHO 32' '5 SUBMIT 64' '10 SESSION_PUT 64' '10 0x20 100' '5 0x21' '3 0x22' '2 0x23' >"$work/mix"
 "$tidegate" load mix --mix "$work/mix" --connections 20 --rate 2000 --duration 8s --quiet --json "$work/report" \
   >"$work/load" 2>&1 || true
 [[ -s $work/report ]] || { cat "$work/load" >&2; fail 'the load generator made no report'; }
