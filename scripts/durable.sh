@@ -300,7 +300,7 @@ beside_others() {
     start_peer "$name"
     server[$name]=$pid
     for each in "${cases[@]}"; do
-      client "$name-$each" --pid "$pid" --speak "${speaks[$name]}" --connections "${each%x*}"
+      client "$name-$each" --pid "${server[$name]}" --speak "${speaks[$name]}" --connections "${each%x*}"
     done
   done
   for ((round = 0; round <= rounds; round++)); do

@@ -107,6 +107,9 @@ pub struct Config {
     pub journal_min_free_bytes: u64,
     /// `TIDEGATE_JOURNAL_QUEUE_BYTES`: bytes of messages that wait for the journal's disk.
     pub journal_queue_bytes: usize,
+    /// `TIDEGATE_JOURNAL_BUSY_POLL_US`: microseconds for which the journal's thread goes on looking for messages
+    /// after it had some, before it sleeps; 0: it sleeps at once.
+    pub journal_busy_poll_us: u32,
     /// `TIDEGATE_JOURNAL_RETAIN_S`: how long messages without a sink are kept.
     pub journal_retain: Duration,
     /// `TIDEGATE_JOURNAL_RETAIN_BYTES`: bytes of messages without a sink that are kept.
@@ -266,6 +269,7 @@ impl Default for Config {
             journal_max_bytes: 8 << 30,
             journal_min_free_bytes: 256 << 20,
             journal_queue_bytes: 64 << 20,
+            journal_busy_poll_us: 0,
             journal_retain: Duration::from_secs(7 * 86_400),
             journal_retain_bytes: 4 << 30,
             dedup_window: Duration::from_secs(600),

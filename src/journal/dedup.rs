@@ -34,7 +34,8 @@ impl Hasher for Half {
 pub(super) struct Dedup {
     hashers: [RandomState; 2],
     ids: HashMap<Digest, u64, BuildHasherDefault<Half>>,
-    /// Oldest first.
+    /// In the order in which they came: where the clock went back meanwhile, a key is remembered for as long as the
+    /// one before it, by as much too long as the clock went back.
     ages: VecDeque<(Digest, u64)>,
     window_ms: u64,
     max: usize,

@@ -318,12 +318,13 @@ impl Journal {
         }
     }
 
-    /// Everything up to this id is on the disk.
-    pub(super) fn advance(&self, durable: u64) {
-        if durable > self.durable() {
+    /// Everything up to this id is on the disk; whether whoever waits for that is to be woken.
+    pub(super) fn advance(&self, durable: u64) -> bool {
+        let news = durable > self.durable();
+        if news {
             self.durable.store(durable, Ordering::Release);
-            self.wake();
         }
+        news
     }
 
     /// Whether it takes messages.

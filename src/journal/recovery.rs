@@ -61,7 +61,7 @@ pub(super) struct Reading<'o> {
     dedup: Dedup,
     /// The routes, as they were when the last record was written, and how far they were.
     pub table: Vec<(LogRoute, Progress)>,
-    /// Some table was of other routes: what is unfinished has to be counted once more.
+    /// Some table was of other routes, or goes back: what is unfinished has to be counted once more.
     pub rerouted: bool,
     pub runs: Vec<Runs>,
     /// No message after the last record has this id or a lower one.
@@ -122,9 +122,12 @@ impl<'o> Reading<'o> {
             }
             Kind::Mark => {}
             Kind::Table | Kind::Progress | Kind::Lost => {
+                let before: Vec<u64> = self.table.iter().map(|(_, progress)| progress.upto).collect();
                 reroute::follow(&mut self.table, view);
                 if view.begins() {
-                    self.rerouted |= !self.table.iter().map(|(route, _)| route).eq(&self.options.routes);
+                    // Other routes in between, of which nothing is left but that one of these begins again.
+                    let back = self.table.iter().zip(before).any(|((_, progress), before)| progress.upto < before);
+                    self.rerouted |= back || !self.table.iter().map(|(route, _)| route).eq(&self.options.routes);
                 }
                 // What is done need not be remembered for long; but by other routes it may not be done.
                 if !self.rerouted {

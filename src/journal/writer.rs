@@ -91,6 +91,7 @@ impl<S: Storage> Opened<S> {
             staged: Vec::new(),
             appended: Vec::new(),
             staged_bytes: 0,
+            busy_poll: Duration::from_micros(config.journal_busy_poll_us.into()),
             settled: (0..workers).map(|_| Settled::default()).collect(),
             on_poison: Some(on_poison),
         };
@@ -108,6 +109,7 @@ struct Writer<S: Storage> {
     /// The same of messages of our own.
     appended: Vec<(Sender<Result<u64, String>>, Staged)>,
     staged_bytes: usize,
+    busy_poll: Duration,
     /// What each worker is told after the commit.
     settled: Vec<Settled>,
     on_poison: Option<OnPoison>,
@@ -144,11 +146,29 @@ impl<S: Storage> Writer<S> {
         match self.orders.try_recv() {
             Ok(order) => Ok(order),
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => {
-                self.log.mark_synced();
-                self.orders.recv_deadline(look_at)
+            Err(TryRecvError::Empty) => match self.poll_on() {
+                Some(order) => Ok(order),
+                None => {
+                    self.log.mark_synced();
+                    self.orders.recv_deadline(look_at)
+                }
+            },
+        }
+    }
+
+    /// Looks for orders for a while before it sleeps: to be woken takes longer than to look. Others may have the CPU.
+    fn poll_on(&mut self) -> Option<Order> {
+        if self.busy_poll.is_zero() {
+            return None;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < self.busy_poll {
+            match self.orders.try_recv() {
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
+                got => return got.ok(),
             }
         }
+        None
     }
 
     /// Stages everything that waits, up to a bound; whether the end has come.
@@ -211,6 +231,7 @@ impl<S: Storage> Writer<S> {
         let staged = std::mem::take(&mut self.staged);
         let appended = std::mem::take(&mut self.appended);
         self.staged_bytes = 0;
+        let mut news = false;
         match committed {
             Ok(()) => {
                 if bytes > 0 {
@@ -224,7 +245,7 @@ impl<S: Storage> Writer<S> {
                 self.release(&staged);
                 // Whoever asked may have given up.
                 appended.into_iter().for_each(|(told, staged)| drop(told.send(Ok(staged.id))));
-                self.journal.advance(self.log.durable_id());
+                news = self.journal.advance(self.log.durable_id());
             }
             Err(error) => {
                 let failure = self.fail(error);
@@ -244,6 +265,10 @@ impl<S: Storage> Writer<S> {
             if !settled.answers.is_empty() || settled.spare.is_some() {
                 self.journal.settle_worker(worker, settled);
             }
+        }
+        // Who delivers may come later than who waits.
+        if news {
+            self.journal.wake();
         }
     }
 

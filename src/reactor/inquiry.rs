@@ -96,7 +96,7 @@ impl Inquiry<Option<Disconnected>> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "admin"))]
 impl<T> Inquiry<T> {
     /// One whose answers come through this channel, from these workers.
     pub(crate) fn fake(answers: Receiver<(u16, T)>, awaited: Vec<u16>) -> Inquiry<T> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidegate::config::Config;
+use tidegate::config::{Config, Core};
 use tidegate::proto::message::{parse_submitted, topic_payload};
 use tidegate::proto::{Command, ErrorCode, ErrorReply, extension_type};
 
@@ -45,6 +45,19 @@ fn every_message_gets_an_id_above_those_before_it_also_across_restarts() {
         let journal = ended.ledger.journal.unwrap();
         assert_eq!((journal.stored, journal.duplicates, journal.pending, journal.closed), (3, 0, 0, true));
     }
+}
+
+#[test]
+fn a_journal_that_polls_stores_no_less_and_comes_to_its_end() {
+    let dir = TempDir::new().unwrap();
+    let core = Core { busy_poll_us: 1_000_000, ..Core::default() };
+    let polling = Config { journal_busy_poll_us: 1_000_000, core, ..durable(dir.path()) };
+    let (server, address) = start(polling, |b| b);
+    let (mut client, _) = Client::ready(address);
+    (1..=100).for_each(|n| assert_eq!(submit(&mut client, "orders/eu", b"x"), (n, false)));
+    server.drain();
+    let journal = server.wait().ledger.journal.unwrap();
+    assert_eq!((journal.stored, journal.closed), (100, true));
 }
 
 #[test]

@@ -50,6 +50,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     number(
         JOURNAL,
+        "TIDEGATE_JOURNAL_BUSY_POLL_US",
+        "0",
+        "microseconds",
+        (0, at::MAX_BUSY_POLL_US as u64),
+        "How long the journal's thread goes on looking for messages after it had some, before it sleeps; it costs a core \
+         for a shorter wait. 0: it sleeps at once.",
+        of_server!(journal_busy_poll_us: u32),
+    ),
+    number(
+        JOURNAL,
         "TIDEGATE_JOURNAL_RETAIN_S",
         "604800",
         "seconds",

@@ -379,14 +379,17 @@ impl Life {
     pub fn shut(&mut self) {
         let Some(log) = self.log.take() else { return };
         // It may only see in closing that there is no room for progress.
-        let full = log.full().is_some() || self.scarce;
+        let was_full = log.full().is_some();
+        let near = log.bytes() + 2 * self.options.segment_bytes > self.options.max_bytes;
+        let full = was_full || near || self.scarce;
         let faults = self.disk.state().faults;
         match log.close() {
             Ok(()) => {
                 assert!(!self.poisoned, "it has failed, and closes well");
                 self.model.committed(full);
                 self.model.perhaps_settled_routes();
-                self.mark = Mark::Synced;
+                // Where there is no room for a segment there is none for a mark.
+                self.mark = if was_full { Mark::None } else { Mark::Synced };
             }
             Err(error) => {
                 let now = self.disk.state().faults;

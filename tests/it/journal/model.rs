@@ -78,7 +78,9 @@ impl Model {
         let Some(first) = self.entries.get(&id) else { panic!("a duplicate of {id}, which never was") };
         let there = matches!(first.standing, Standing::Stored | Standing::Waiting);
         assert!(there && first.made.same_key(made), "{made:?} is no duplicate of {id}: {first:?}");
-        let age = made.time_ms.saturating_sub(first.made.time_ms);
+        // Where the clock went back, a key is remembered for as long as an older message's that has a later time.
+        let since = self.entries.range(..=id).map(|(_, entry)| entry.made.time_ms).max().unwrap_or(0);
+        let age = made.time_ms.saturating_sub(since);
         assert!(age <= self.window_ms(), "the key of {id} is forgotten at {}: {first:?}", made.time_ms);
         self.tally.duplicates += 1;
     }
@@ -118,8 +120,12 @@ impl Model {
             self.highest = self.given;
         }
         self.tally.stored += n;
-        // What was stored went to a segment that begins with the routes of today.
-        self.settled_routes(full && n == 0);
+        // What was stored went to a segment that begins with the routes of today. Progress alone may have found room.
+        if full && n == 0 {
+            self.perhaps_settled_routes();
+        } else {
+            self.settled_routes(false);
+        }
         if full {
             return;
         }

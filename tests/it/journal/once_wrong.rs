@@ -103,3 +103,21 @@ fn what_a_route_has_done_for_another_is_not_taken_off_what_is_its_own() {
     assert_eq!((log.unfinished(1), log.progress(1)), (1, &Progress { upto: 0, beyond: vec![3] }));
     assert!((1..=2).contains(&log.unfinished(0)));
 }
+
+#[test]
+fn what_begins_again_for_other_routes_is_unfinished_also_when_nothing_is_left_of_them() {
+    let disk = SimDisk::new(1, false);
+    let routes: &[(&str, bool)] = &[("a", false), ("*", false)];
+    let mut log = open_with(&disk, NOW, routes);
+    ["a", "b", "b"].into_iter().for_each(|topic| assert!(store_to(&mut log, topic, 10) > 0));
+    log.stage_progress(1, &Progress { upto: 3, beyond: Vec::new() });
+    log.close().unwrap();
+    // It takes over what `a` has left, and so begins before what it had done.
+    let disk = disk.restart(End::Killed);
+    assert_eq!(open_with(&disk, NOW, &[("*", false)]).unfinished(0), 3);
+    for _ in 0..3 {
+        let disk = disk.restart(End::Killed);
+        let log = open_with(&disk, NOW, routes);
+        assert_eq!((log.unfinished(0), log.unfinished(1)), (1, 2), "{:?}", log.progress(1));
+    }
+}
