@@ -18,8 +18,8 @@
 # Environment: PEERS="floor tidegate ..." CONNECTIONS="64 1000 15000" DEPTHS="1 16 64"
 # PAYLOADS="32 4096" SECONDS_EACH=0.5 STORM=10000 (connections, 0: none) HOLD="4000 16000" (idle
 # connections, none: HOLD=) BUFFER=16384 IN_FLIGHT_MIB=256 (cases with more than that on its way are left out)
-# SERVER_CPU=0 CLIENT_CPU=1, budgets as in floor.sh; RESULTS=FILE.json PICTURE=FILE.svg; DURABLE="batch one echo
-# restart peers" (none: DURABLE=) DURABLE_PEERS="tidegate redis-xadd redis-set nats".
+# SERVER_CPU=0 CLIENT_CPU=1, budgets as in floor.sh; RESULTS=FILE.json PICTURE=FILE.svg; DURABLE="batch slow one
+# echo restart peers" (none: DURABLE=) DURABLE_PEERS="tidegate tidegate-polling redis-xadd redis-set nats".
 # Yours: OWN="NAME=raw|mcp=COMMAND with {port}", one a line; it must be ready within 10 s and not fork.
 # Fails where tidegate is over a budget: frames of 32 B on 64 and 15,000 connections, connect + AUTH, durable work.
 set -euo pipefail
@@ -240,7 +240,7 @@ verdict=0
 if [[ -n ${DURABLE-all} ]] && ((verdict < 2)); then
   echo
   # Here it is a list, and one number there.
-  env -u CONNECTIONS SECONDS_EACH="${DURABLE_SECONDS_EACH:-1}" MEASURE="${DURABLE:-batch one echo restart peers}" \
+  env -u CONNECTIONS SECONDS_EACH="${DURABLE_SECONDS_EACH:-1}" MEASURE="${DURABLE:-batch slow one echo restart peers}" \
     PEERS="${DURABLE_PEERS:-}" TIDEGATE="$tidegate" "$root/scripts/durable.sh" "$rounds" || verdict=1
 fi
 echo

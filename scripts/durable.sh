@@ -5,7 +5,10 @@
 #
 # batch    SUBMIT on CONNECTIONS connections, DEPTH in flight on each, beside one thread that appends as many
 #          bytes as one of tidegate's commits has and calls fdatasync, and stores as many messages each time.
-# one      One client, one request in flight, beside the same thread with the bytes of one message.
+# one      One client, one request in flight, beside the same thread with the bytes of one message: as shipped, and
+#          with TIDEGATE_CORE_BUSY_POLL_US and TIDEGATE_JOURNAL_BUSY_POLL_US.
+# slow     As batch, where every fdatasync of both takes SYNC_US longer: most disks are slower than the CPUs, and then it
+#          is the journal's part that they always have something to do.
 # echo     p99 of ECHO at PROBE a second on a worker that takes SUBMIT as fast as the disk does, beside the same
 #          worker with as many ECHOs a second in place of the SUBMITs.
 # restart  From exec to /readyz 200 with PENDING messages that wait for a sink that is down, after a kill and after
@@ -15,8 +18,8 @@
 #
 # Rounds are interleaved, ratios are of medians and of best rounds. The floor's file grows (as a plain log's), and,
 # measured apart, is allocated beforehand (as a journal's segment); the budget is for the faster of the two.
-# Environment: MEASURE="batch one echo restart peers" CONNECTIONS=64 DEPTH=16 PAYLOAD=200 SECONDS_EACH=1 PROBE=1000
-# PENDING=1000000 BIG=10 (0: not measured) PEERS="tidegate redis-xadd redis-set nats" CASES="1x1 64x1 64x16"
+# Environment: MEASURE="batch slow one echo restart peers" SYNC_US=2000 BUSY_POLL_US=2000 CONNECTIONS=64 DEPTH=16 PAYLOAD=200 SECONDS_EACH=1 PROBE=1000
+# PENDING=1000000 BIG=10 (0: not measured) PEERS="tidegate tidegate-polling redis-xadd redis-set nats" CASES="1x1 64x1 64x16"
 # SERVER_CPU=0 CLIENT_CPU=1 DISK=DIR (where all files are made), and budgets: BUDGET_DURABLE=0.9 (of the rate, at least)
 # BUDGET_ECHO=1.1 BUDGET_RESTART_MS=3000 BUDGET_MEMORY_MIB=64 (more than with few, at most).
 set -euo pipefail
@@ -34,8 +37,8 @@ seconds_each=${SECONDS_EACH:-1}
 server_cpu=${SERVER_CPU:-0}
 client_cpu=${CLIENT_CPU:-1}
 at_least=${BUDGET_DURABLE:-0.9}
-read -ra what <<<"${MEASURE:-batch one echo restart peers}"
-read -ra names <<<"${PEERS:-tidegate redis-xadd redis-set nats}"
+read -ra what <<<"${MEASURE:-batch slow one echo restart peers}"
+read -ra names <<<"${PEERS:-tidegate tidegate-polling redis-xadd redis-set nats}"
 read -ra cases <<<"${CASES:-1x1 64x1 64x16}"
 if [[ -n ${DISK:-} ]]; then
   rm -rf "$work"
@@ -125,7 +128,7 @@ judge() {
   if ((good)); then printf '  within %s\n' "$*"; else printf '  OUTSIDE %s\n' "$*"; verdict=1; fi
 }
 
-# beside_floor NAME CONNECTIONS DEPTH: SUBMITs against bare appends of the same bytes.
+# beside_floor NAME CONNECTIONS DEPTH WORDS: SUBMITs against bare appends of the same bytes.
 beside_floor() {
   local name=$1 round kind fits before_stored before_syncs before_written bytes batch
   start_tidegate "$work/data.$name"
@@ -155,7 +158,8 @@ beside_floor() {
   progress ''
   leave "$name"
   stop "$server"
-  head_of "SUBMIT, $2 connections, depth $3, $payload B" floor
+  printf 'SUBMIT, %s\n' "$4"
+  head_of "$2 connections, depth $3, $payload B" floor
   for kind in growing allocated; do
     say "replies/s beside a file that is $kind" "$name.$kind" "$name.ours"
     fits=0
@@ -164,6 +168,19 @@ beside_floor() {
   done
   printf 'a commit: %.1f messages, %.0f bytes; reply p50 %.0f us, p99 %.0f us\n\n' "$(of_numbers median "$work/$name.batch")" \
     "$(of_numbers median "$work/$name.bytes")" "$(of_numbers median "$work/$name.p50")" "$(of_numbers median "$work/$name.p99")"
+}
+
+# slowly COMMAND...: with every fdatasync of what it starts SYNC_US longer.
+slowly() {
+  "${CC:-cc}" -O2 -shared -fPIC -o "$work/slow_disk.so" "$root/benches/peers/c/slow_disk.c" || fail 'slow_disk.c does not build'
+  local -x LD_PRELOAD=$work/slow_disk.so SLOW_DISK_US=${SYNC_US:-2000}
+  "$@"
+}
+
+# polling COMMAND...: with a server in it that polls instead of sleeping.
+polling() {
+  local -x TIDEGATE_CORE_BUSY_POLL_US=${BUSY_POLL_US:-2000} TIDEGATE_JOURNAL_BUSY_POLL_US=${BUSY_POLL_US:-2000}
+  "$@"
 }
 
 # echoes: p99 of a few echoes while others submit, or echo just as often.
@@ -277,7 +294,8 @@ restarts() {
 start_peer() {
   local try
   case $1 in
-    tidegate) start_tidegate "$work/data.peers" && return ;;
+    tidegate) start_tidegate "$work/data.$1" && return ;;
+    tidegate-polling) polling start_tidegate "$work/data.$1" && return ;;
     redis-*) redis_server ;;
     nats) nats_server ;;
     *) fail "PEERS: there is no '$1'" ;;
@@ -295,7 +313,7 @@ start_peer() {
 
 beside_others() {
   local name round each count deep by order column
-  declare -A server=() speaks=([tidegate]=submit [redis-xadd]=xadd [redis-set]=set [nats]=jetstream)
+  declare -A server=() speaks=([tidegate]=submit [tidegate-polling]=submit [redis-xadd]=xadd [redis-set]=set [nats]=jetstream)
   for name in "${names[@]}"; do
     start_peer "$name"
     server[$name]=$pid
@@ -342,8 +360,12 @@ have curl curl
 build
 for each in "${what[@]}"; do
   case $each in
-    batch) beside_floor batch "$connections" "$depth" ;;
-    one) beside_floor one 1 1 ;;
+    batch) beside_floor batch "$connections" "$depth" 'many at once' ;;
+    slow) slowly beside_floor slow "$connections" "$depth" "many at once, and each fdatasync takes ${SYNC_US:-2000} us longer" ;;
+    one)
+      beside_floor one 1 1 'one after the other'
+      polling beside_floor one-polling 1 1 "one after the other, and the server polls (…_BUSY_POLL_US=${BUSY_POLL_US:-2000})"
+      ;;
     echo) echoes ;;
     restart) restarts ;;
     peers) beside_others ;;

@@ -40,6 +40,7 @@ pub(super) fn open<S: Storage>(
     let routes = reading.settle(&*storage)?;
     let cut = clean_up(&*storage, &survey, last, reading.segments.back_mut())?;
 
+    let same = reroute::is_of(&reading.table, &options.routes);
     let mut log = reading.into_log(storage, &survey, routes)?;
     let recovery = Recovery {
         segments: log.segments(),
@@ -48,7 +49,7 @@ pub(super) fn open<S: Storage>(
         cut,
         unfinished: (0..log.routes.len()).map(|route| log.unfinished(route)).collect(),
     };
-    begin(&mut log)?;
+    begin(&mut log, same)?;
     Ok((log, recovery))
 }
 
@@ -122,12 +123,15 @@ impl<'o> Reading<'o> {
             }
             Kind::Mark => {}
             Kind::Table | Kind::Progress | Kind::Lost => {
-                let before: Vec<u64> = self.table.iter().map(|(_, progress)| progress.upto).collect();
+                let before = view.begins().then(|| self.table.clone());
                 reroute::follow(&mut self.table, view);
-                if view.begins() {
+                if let Some(before) = before {
                     // Other routes in between, of which nothing is left but that one of these begins again.
-                    let back = self.table.iter().zip(before).any(|((_, progress), before)| progress.upto < before);
-                    self.rerouted |= back || !self.table.iter().map(|(route, _)| route).eq(&self.options.routes);
+                    let back = self.table.iter().zip(&before).any(|((_, now), (_, before))| now.upto < before.upto);
+                    self.rerouted |= back || !reroute::is_of(&self.table, &self.options.routes);
+                    if !before.is_empty() && reroute::leaves_some(&self.table, &before) {
+                        self.segments.iter_mut().for_each(Segment::keep);
+                    }
                 }
                 // What is done need not be remembered for long; but by other routes it may not be done.
                 if !self.rerouted {
@@ -252,9 +256,10 @@ fn finish<S: Storage>(storage: &S, name: &str, end: &End) -> io::Result<()> {
     file.sync()
 }
 
-/// Begins a new segment. One without messages before it is needed no more.
-fn begin<S: Storage>(log: &mut Log<S>) -> Result<(), OpenError> {
-    let idle = log.older.pop_back_if(|segment| segment.messages == 0);
+/// Begins a new segment. One without messages before it is needed no more, unless it is all that knows of routes which
+/// are not `the_same` today.
+fn begin<S: Storage>(log: &mut Log<S>, the_same: bool) -> Result<(), OpenError> {
+    let idle = log.older.pop_back_if(|segment| segment.messages == 0 && the_same);
     let begun = match log.turn_over() {
         Ok(()) => log.commit(),
         Err(why) => Err(CommitError::NoRoom(why)),

@@ -108,6 +108,19 @@ fn settle_one(route: &LogRoute, start: Option<u64>, known: Option<Progress>, las
     }
 }
 
+/// Whether a table is one of these routes.
+pub(super) fn is_of(table: &[(LogRoute, Progress)], routes: &[LogRoute]) -> bool {
+    table.iter().map(|(route, _)| route).eq(routes)
+}
+
+/// Whether a table that follows another may have left messages to the journal which that one had still to deliver:
+/// they are kept for their time, also when a later route takes their topics.
+pub(super) fn leaves_some(table: &[(LogRoute, Progress)], before: &[(LogRoute, Progress)]) -> bool {
+    let differs = !table.iter().map(|(route, _)| route).eq(before.iter().map(|(route, _)| route));
+    let takes_all = table.iter().any(|(route, _)| route.pattern.as_str() == "*");
+    differs && (!takes_all || table.iter().any(|(route, _)| route.keeps))
+}
+
 /// Keeps the routes as they are while the records go by.
 pub(super) fn follow(table: &mut Vec<(LogRoute, Progress)>, view: &View<'_>) {
     match view.kind {

@@ -21,6 +21,8 @@ pub(super) struct Segment {
     last: Vec<u64>,
     /// When the last one was stored that the journal itself keeps.
     kept_ms: Option<u64>,
+    /// When the last one was stored.
+    last_ms: u64,
     /// The last one with an idempotency key; 0: there is none.
     last_key: u64,
 }
@@ -46,7 +48,7 @@ impl Brief {
 impl Segment {
     pub fn new(header: Header, bytes: u64, end: u32, routes: usize) -> Segment {
         let last = vec![0; routes];
-        Segment { header, bytes, end, messages: 0, first_id: 0, last, kept_ms: None, last_key: 0 }
+        Segment { header, bytes, end, messages: 0, first_id: 0, last, kept_ms: None, last_ms: 0, last_key: 0 }
     }
 
     /// A message is in it.
@@ -55,6 +57,7 @@ impl Segment {
         if self.first_id == 0 {
             self.first_id = brief.id;
         }
+        self.last_ms = self.last_ms.max(brief.time_ms);
         if brief.keyed {
             self.last_key = brief.id;
         }
@@ -64,6 +67,11 @@ impl Segment {
         if let Some(last) = brief.route.and_then(|route| self.last.get_mut(route)) {
             *last = brief.id;
         }
+    }
+
+    /// Any of its messages may have been left to the journal: retention decides.
+    pub fn keep(&mut self) {
+        self.kept_ms = (self.messages > 0).then_some(self.last_ms).max(self.kept_ms);
     }
 
     pub fn first_id(&self) -> Option<u64> {

@@ -121,3 +121,23 @@ fn what_begins_again_for_other_routes_is_unfinished_also_when_nothing_is_left_of
         assert_eq!((log.unfinished(0), log.unfinished(1)), (1, 2), "{:?}", log.progress(1));
     }
 }
+
+#[test]
+fn what_a_change_of_routes_has_left_to_the_journal_is_kept_for_its_time_also_after_the_next_change() {
+    let disk = SimDisk::new(1, false);
+    store_to(&mut open_with(&disk, NOW, &[("*", false)]), "other", 10);
+    let disk = disk.restart(End::Killed);
+    drop(open_with(&disk, NOW, &[("a", false)]));
+    let mut disk = disk;
+    for _ in 0..2 {
+        disk = disk.restart(End::Killed);
+        let mut log = open_with(&disk, NOW, &[("*", false)]);
+        store_to(&mut log, "other", 10);
+        log.tend(NOW + 900);
+        assert_eq!(log.first_id(), 1);
+    }
+    disk = disk.restart(End::Killed);
+    let mut log = open_with(&disk, NOW + 5_000, &[("*", false)]);
+    log.tend(NOW + 5_000);
+    assert_eq!(log.first_id(), 2, "its time is over");
+}
