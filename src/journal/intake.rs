@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::handle::{Journal, Order};
 use super::{Draft, Key};
-use crate::proto::Trace;
+use crate::proto::{SessionId, Trace};
 use crate::service::{Failure, PendingKey};
+use crate::session::store::{StoreKey, store_key};
 
 /// Messages of one worker, in the order in which they came.
 #[derive(Debug, Default)]
@@ -87,12 +88,14 @@ pub struct Inlet {
     worker: u16,
     intake: Intake,
     spare: Option<Intake>,
+    /// The last session that was named, and its name: many messages in a row are one session's.
+    named: Option<(SessionId, StoreKey)>,
 }
 
 impl Inlet {
     /// The way in for `worker`.
     pub fn new(journal: Arc<Journal>, worker: u16) -> Inlet {
-        Inlet { journal, worker, intake: Intake::default(), spare: None }
+        Inlet { journal, worker, intake: Intake::default(), spare: None, named: None }
     }
 
     /// Whether a message of so many bytes would be taken now.
@@ -101,6 +104,14 @@ impl Inlet {
     /// What its request is told instead.
     pub fn admits(&self, bytes: usize) -> Result<(), Failure> {
         self.journal.admits(self.intake.bytes() + bytes)
+    }
+
+    /// What a session is called in the journal, as in stores: its id would let anybody in who reads it.
+    pub fn name_of(&mut self, session: SessionId) -> StoreKey {
+        match self.named {
+            Some((known, name)) if known == session => name,
+            _ => self.named.insert((session, store_key(&session))).1,
+        }
     }
 
     /// Takes a message, for [`Inlet::hand_over`].

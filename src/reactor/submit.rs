@@ -11,7 +11,6 @@ use crate::limits::MAX_TIMER_MS;
 use crate::proto::message::parse_topic;
 use crate::proto::{ErrorCode, Frame};
 use crate::service::Failure;
-use crate::session::store::store_key;
 
 impl Turn<'_> {
     /// Hands a message to the journal.
@@ -43,7 +42,7 @@ impl Turn<'_> {
             hub.stats.overloaded.add(1);
             return to.encode_failure(out, &Failure::overloaded(RETRY_AFTER));
         };
-        let session = Some(store_key(&caller.session()));
+        let session = Some(inlet.name_of(caller.session()));
         inlet.push(pending, &Draft { topic, principal: caller.principal(), key, trace, session, body });
         Dispatched::InFlight
     }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate::config::{Config, Core};
+use tidegate::journal::{Disk, Reader};
 use tidegate::proto::message::{parse_submitted, topic_payload};
 use tidegate::proto::{Command, ErrorCode, ErrorReply, extension_type};
 
@@ -58,6 +60,21 @@ fn a_journal_that_polls_stores_no_less_and_comes_to_its_end() {
     server.drain();
     let journal = server.wait().ledger.journal.unwrap();
     assert_eq!((journal.stored, journal.closed), (100, true));
+}
+
+#[test]
+fn a_message_has_the_name_of_its_session_whoever_came_before() {
+    let dir = TempDir::new().unwrap();
+    let (server, _) = start(durable(dir.path()), |b| b);
+    let mut clients = [on_worker(&server, 0), on_worker(&server, 0)];
+    let ids = clients.each_mut().map(|client| client.auth(b"").session);
+    for turn in [0, 1, 1, 0] {
+        submit(&mut clients[turn], "orders/eu", b"x");
+    }
+    let mut reader = Reader::new(Arc::new(Disk::existing(dir.path()).unwrap()), 0);
+    let names: Vec<_> = std::iter::from_fn(|| reader.next(u64::MAX).unwrap()).map(|m| m.session.unwrap()).collect();
+    assert!(names.len() == 4 && names[0] == names[3] && names[1] == names[2] && names[0] != names[1], "{names:?}");
+    assert!(names.iter().all(|name| !ids.contains(name)), "an id would let anybody in who reads it");
 }
 
 #[test]
