@@ -11,6 +11,9 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+# The floor keeps nothing, and sessions are in memory here, too; "embedded" measures with those that are kept.
+export TIDEGATE_SESSION_STORE=${TIDEGATE_SESSION_STORE:-memory}
+
 rounds=${1:-8}
 server_cpu=${SERVER_CPU:-0}
 client_cpu=${CLIENT_CPU:-1}

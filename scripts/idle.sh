@@ -9,6 +9,9 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+# The floor keeps nothing, and sessions are in memory here, too; "embedded" measures with those that are kept.
+export TIDEGATE_SESSION_STORE=${TIDEGATE_SESSION_STORE:-memory}
+
 few=${1:-4000}
 many=${2:-16000}
 budget=${BUDGET:-96}

@@ -121,10 +121,10 @@ impl Model {
         }
         self.tally.stored += n;
         // What was stored went to a segment that begins with the routes of today. Progress alone may have found room.
-        if full && n == 0 {
-            self.perhaps_settled_routes();
-        } else {
+        if n > 0 {
             self.settled_routes(false);
+        } else {
+            self.perhaps_settled_routes();
         }
         if full {
             return;
