@@ -18,8 +18,9 @@
 #
 # Rounds are interleaved, ratios are of medians and of best rounds. The floor's file grows (as a plain log's), and,
 # measured apart, is allocated beforehand (as a journal's segment); the budget is for the faster of the two.
-# Environment: MEASURE="batch slow one echo restart peers" SYNC_US=2000 BUSY_POLL_US=2000 CONNECTIONS=64 DEPTH=16 PAYLOAD=200 SECONDS_EACH=1 PROBE=1000
-# PENDING=1000000 BIG=10 (0: not measured) PEERS="tidegate tidegate-polling redis-xadd redis-set nats" CASES="1x1 64x1 64x16"
+# Environment: MEASURE="batch slow one echo restart peers" CONNECTIONS=64 DEPTH=16 PAYLOAD=200 SECONDS_EACH=1
+# SYNC_US=2000 BUSY_POLL_US=2000 PROBE=1000 PENDING=1000000 BIG=10 (0: not measured)
+# PEERS="tidegate tidegate-polling redis-xadd redis-set nats" CASES="1x1 64x1 64x16"
 # SERVER_CPU=0 CLIENT_CPU=1 DISK=DIR (where all files are made), and budgets: BUDGET_DURABLE=0.9 (of the rate, at least)
 # BUDGET_ECHO=1.1 BUDGET_RESTART_MS=3000 BUDGET_MEMORY_MIB=64 (more than with few, at most).
 set -euo pipefail
@@ -344,10 +345,10 @@ beside_others() {
   for each in "${cases[@]}"; do
     count=${each%x*} deep=${each#*x}
     printf 'durable replies: %s connections, depth %s, %s B\n' "$count" "$deep" "$payload"
-    printf '%-14s %12s %12s %10s %14s %10s %10s\n' '' 'replies/s' best 'to ours' 'CPU us each' 'p50 us' 'p99 us'
+    printf '%-18s %12s %12s %10s %14s %10s %10s\n' '' 'replies/s' best 'to ours' 'CPU us each' 'p50 us' 'p99 us'
     for name in "${names[@]}"; do
       local file=$work/peer.$name.$each
-      printf '%-14s %12.0f %12.0f %10s %14.2f %10.0f %10.0f\n' "$name" "$(of_numbers median "$file.rate")" "$(of_numbers most "$file.rate")" \
+      printf '%-18s %12.0f %12.0f %10s %14.2f %10.0f %10.0f\n' "$name" "$(of_numbers median "$file.rate")" "$(of_numbers most "$file.rate")" \
         "$(ratio "$(of_numbers median "$file.rate")" "$(of_numbers median "$work/peer.${names[0]}.$each.rate")")" \
         "$(of_numbers median "$file.server_ns_per_reply" | awk '{ print $1 / 1000 }')" \
         "$(of_numbers median "$file.p50_us")" "$(of_numbers median "$file.p99_us")"
