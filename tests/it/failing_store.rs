@@ -35,10 +35,6 @@ fn connect(server: &Server) -> Client {
     Client::connect(server.local_addrs()[0])
 }
 
-fn put(client: &mut Client, key: &[u8], value: &[u8]) {
-    assert_eq!(client.call(Command::SESSION_PUT, &session_put_payload(key, value).unwrap()), b"");
-}
-
 fn end(server: Server) {
     server.drain();
     assert_eq!(server.wait().exit_code(), 0);
@@ -56,21 +52,21 @@ fn a_session_goes_on_on_another_gateway_and_the_one_that_had_it_lets_it_go() {
     let (a, b) = (with(&store, quick()), with(&store, quick()));
     let mut first = connect(&a);
     let session = first.auth(b"").session;
-    put(&mut first, b"k", b"from a");
+    first.put(b"k", b"from a");
     let mut second = connect(&b);
     assert!(second.resume(b"", session).resumed, "while it is connected to the other gateway");
-    put(&mut second, b"k", b"from b");
+    second.put(b"k", b"from b");
     drop(second);
     // The first gateway has a copy still, and finds out that it is old.
     drop(first);
     let mut first = connect(&a);
     assert!(first.resume(b"", session).resumed);
     assert_eq!(first.call(Command::SESSION_GET, b"k"), b"from b");
-    put(&mut first, b"k", b"from a");
+    first.put(b"k", b"from a");
     let mut second = connect(&b);
     assert!(second.resume(b"", session).resumed);
     assert_eq!(second.call(Command::SESSION_GET, b"k"), b"from a");
-    put(&mut second, b"k", b"from b");
+    second.put(b"k", b"from b");
     // The first learns it as soon as it writes, and changes nothing.
     let late = first.request(Command::SESSION_PUT, &session_put_payload(b"k", b"late").unwrap());
     assert_eq!(first.expect_error(late).0, ErrorCode::Unavailable);
@@ -113,7 +109,7 @@ fn without_the_store_auth_works_state_is_unavailable_and_new_sessions_are_saved_
     let server = with(&store, quick());
     let mut before = connect(&server);
     let known = before.auth(b"").session;
-    put(&mut before, b"k", b"v");
+    before.put(b"k", b"v");
     store.be(Manner::Down);
     until("that is known", || view(&server).down.is_some());
     // Nobody knows of it: to be given a new one would lose its client what is in it.
@@ -132,7 +128,7 @@ fn without_the_store_auth_works_state_is_unavailable_and_new_sessions_are_saved_
     store.be(Manner::Up);
     until("it is saved", || view(&server).unsaved == 0 && store.sessions().0 == 2);
     until("the store is up", || view(&server).down.is_none());
-    put(&mut during, b"k", b"2");
+    during.put(b"k", b"2");
     let other = with(&store, quick());
     let mut elsewhere = connect(&other);
     assert!(elsewhere.resume(b"", ready.session).resumed);
@@ -147,7 +143,7 @@ fn a_store_that_hangs_holds_up_no_auth_and_no_request_for_longer_than_it_may() {
     let server = with(&store, quick());
     let mut client = connect(&server);
     client.auth(b"");
-    put(&mut client, b"k", b"v");
+    client.put(b"k", b"v");
     store.be(Manner::Hangs);
     let begun = Instant::now();
     let slow = client.request(Command::SESSION_PUT, &session_put_payload(b"k", b"1").unwrap());
@@ -165,7 +161,7 @@ fn a_store_that_hangs_holds_up_no_auth_and_no_request_for_longer_than_it_may() {
     // Nobody waits for them any more, and they are done all the same, in their order.
     until("they are done", || view(&server).queued == 0);
     assert_eq!(client.call_failing(Command::SESSION_GET, b"k"), ErrorCode::NotFound);
-    put(&mut client, b"k", b"2");
+    client.put(b"k", b"2");
     assert_eq!(client.call(Command::SESSION_GET, b"k"), b"2");
     assert_eq!(sum(&server, |stats| &stats.in_flight), 0);
 }
@@ -176,7 +172,7 @@ fn a_write_that_was_done_though_it_failed_is_put_right() {
     let server = with(&store, quick());
     let mut client = connect(&server);
     let session = client.auth(b"").session;
-    put(&mut client, b"k", b"told");
+    client.put(b"k", b"told");
     store.be(Manner::Forgetful);
     assert_eq!(
         client.call_failing(Command::SESSION_PUT, &session_put_payload(b"k", b"not told").unwrap()),
@@ -198,9 +194,9 @@ fn a_store_that_has_lost_a_session_gets_it_again_with_the_next_write() {
     let server = with(&store, quick());
     let mut client = connect(&server);
     let session = client.auth(b"").session;
-    put(&mut client, b"a", b"1");
+    client.put(b"a", b"1");
     store.lose_all();
-    put(&mut client, b"b", b"2");
+    client.put(b"b", b"2");
     let other = with(&store, quick());
     let mut elsewhere = connect(&other);
     assert!(elsewhere.resume(b"", session).resumed);
@@ -296,7 +292,7 @@ fn a_store_that_hangs_at_the_end_is_left_behind() {
     let server = with(&store, Config { drain_timeout: Duration::from_secs(2), ..quick() });
     let mut client = connect(&server);
     client.auth(b"");
-    put(&mut client, b"k", b"v");
+    client.put(b"k", b"v");
     store.be(Manner::Hangs);
     drop(client);
     let begun = Instant::now();

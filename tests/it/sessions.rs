@@ -6,28 +6,12 @@ use std::time::Duration;
 
 use tidegate::config::{AuthMode, Config, Core};
 use tidegate::proto::message::session_put_payload;
-use tidegate::proto::{Command, ErrorCode, ErrorReply, GoAwayReason, GoAwayStage, SessionId};
+use tidegate::proto::{Command, ErrorCode, GoAwayReason, GoAwayStage, SessionId};
 use tidegate::server::Server;
 
 use crate::support::{Client, Got, Latch, config, on_worker, start, sum, until};
 
 const SLOW: Command = Command(0x20);
-
-fn put(client: &mut Client, key: &[u8], value: &[u8]) {
-    let payload = session_put_payload(key, value).unwrap();
-    assert_eq!(client.call(Command::SESSION_PUT, &payload), b"");
-}
-
-fn get(client: &mut Client, key: &[u8]) -> Option<Vec<u8>> {
-    let seq = client.request(Command::SESSION_GET, key);
-    let reply = client.frame();
-    assert_eq!(reply.seq, seq);
-    if reply.cmd == Command::SESSION_GET {
-        return Some(reply.payload);
-    }
-    assert_eq!(ErrorReply::parse(&reply.payload).unwrap().known_code(), Some(ErrorCode::NotFound));
-    None
-}
 
 /// A client with a session that lives on worker 0.
 fn at_home(server: &Server) -> (Client, SessionId) {
@@ -40,16 +24,16 @@ fn at_home(server: &Server) -> (Client, SessionId) {
 fn a_value_put_is_got_until_it_is_deleted() {
     let (_server, address) = start(config(), |b| b);
     let (mut client, _) = Client::ready(address);
-    assert_eq!(get(&mut client, b"k"), None);
-    put(&mut client, b"k", b"one");
-    put(&mut client, b"k", b"two");
-    put(&mut client, b"empty", b"");
-    assert_eq!((get(&mut client, b"k"), get(&mut client, b"empty")), (Some(b"two".to_vec()), Some(vec![])));
+    assert_eq!(client.get(b"k"), None);
+    client.put(b"k", b"one");
+    client.put(b"k", b"two");
+    client.put(b"empty", b"");
+    assert_eq!((client.get(b"k"), client.get(b"empty")), (Some(b"two".to_vec()), Some(vec![])));
     assert_eq!(client.call(Command::SESSION_DELETE, b"k"), b"");
     assert_eq!(client.call(Command::SESSION_DELETE, b"k"), b"", "deleting what is not there is no error");
-    assert_eq!(get(&mut client, b"k"), None);
+    assert_eq!(client.get(b"k"), None);
     let (mut other, _) = Client::ready(address);
-    assert_eq!(get(&mut other, b"empty"), None, "another session's");
+    assert_eq!(other.get(b"empty"), None, "another session's");
 }
 
 #[test]
@@ -63,8 +47,8 @@ fn a_payload_that_is_no_key_is_a_bad_request() {
     for wrong in [&b""[..], &[0], &[3, 1, 2]] {
         assert_eq!(client.call_failing(Command::SESSION_PUT, wrong), ErrorCode::BadRequest);
     }
-    put(&mut client, &[1; 255], b"the longest key");
-    assert_eq!(get(&mut client, &[1; 255]).unwrap(), b"the longest key");
+    client.put(&[1; 255], b"the longest key");
+    assert_eq!(client.get(&[1; 255]).unwrap(), b"the longest key");
 }
 
 #[test]
@@ -72,15 +56,15 @@ fn a_session_holds_no_more_keys_and_bytes_than_it_may() {
     let config = Config { session_max_entries: 2, session_max_bytes: 100, ..config() };
     let (_server, address) = start(config, |b| b);
     let (mut client, _) = Client::ready(address);
-    put(&mut client, b"a", &[0; 49]);
-    put(&mut client, b"b", &[0; 49]);
+    client.put(b"a", &[0; 49]);
+    client.put(b"b", &[0; 49]);
     let third = session_put_payload(b"c", b"").unwrap();
     assert_eq!(client.call_failing(Command::SESSION_PUT, &third), ErrorCode::BadRequest);
     let larger = session_put_payload(b"b", &[0; 50]).unwrap();
     assert_eq!(client.call_failing(Command::SESSION_PUT, &larger), ErrorCode::BadRequest);
-    assert_eq!(get(&mut client, b"b").unwrap(), [0; 49], "a refused put changes nothing");
+    assert_eq!(client.get(b"b").unwrap(), [0; 49], "a refused put changes nothing");
     client.call(Command::SESSION_DELETE, b"a");
-    put(&mut client, b"c", &[0; 49]);
+    client.put(b"c", &[0; 49]);
 }
 
 #[test]
@@ -88,19 +72,19 @@ fn a_session_is_resumed_with_its_state_on_its_own_worker_and_on_another() {
     let (server, _) = start(config(), |b| b);
     for worker in [0, 1, 0] {
         let (mut client, session) = at_home(&server);
-        put(&mut client, b"k", b"v");
+        client.put(b"k", b"v");
         client.half_close();
         client.expect_eof();
         let mut again = on_worker(&server, worker);
         let ready = again.resume(b"", session);
         assert_eq!((ready.session, ready.resumed), (session, true), "on worker {worker}");
-        assert_eq!(get(&mut again, b"k").unwrap(), b"v");
-        put(&mut again, b"k", b"w");
+        assert_eq!(again.get(b"k").unwrap(), b"v");
+        again.put(b"k", b"w");
         drop(again);
         // And back home, with what was written from there.
         let mut home = on_worker(&server, 0);
         assert!(home.resume(b"", session).resumed);
-        assert_eq!(get(&mut home, b"k").unwrap(), b"w");
+        assert_eq!(home.get(b"k").unwrap(), b"w");
     }
 }
 
@@ -112,7 +96,7 @@ fn session_operations_from_another_worker_keep_to_the_same_rules() {
     drop(client);
     let mut remote = on_worker(&server, 1);
     assert!(remote.resume(b"", session).resumed);
-    assert_eq!(get(&mut remote, b"k"), None);
+    assert_eq!(remote.get(b"k"), None);
     // Pipelined: they are carried out in order, whenever their answers come.
     let first = remote.request(Command::SESSION_PUT, &session_put_payload(b"k", b"1").unwrap());
     let second = remote.request(Command::SESSION_PUT, &session_put_payload(b"k", b"2").unwrap());
@@ -120,12 +104,12 @@ fn session_operations_from_another_worker_keep_to_the_same_rules() {
     remote.expect_reply(first, Command::SESSION_PUT);
     remote.expect_reply(second, Command::SESSION_PUT);
     assert_eq!(remote.expect_reply(third, Command::SESSION_GET), b"2");
-    put(&mut remote, b"l", b"");
+    remote.put(b"l", b"");
     let third = session_put_payload(b"m", b"").unwrap();
     assert_eq!(remote.call_failing(Command::SESSION_PUT, &third), ErrorCode::BadRequest);
     assert_eq!(remote.call_failing(Command::SESSION_GET, b""), ErrorCode::BadRequest);
     remote.call(Command::SESSION_DELETE, b"k");
-    assert_eq!(get(&mut remote, b"k"), None);
+    assert_eq!(remote.get(b"k"), None);
     // BYE from there ends it at home, after everything that was asked before.
     let last = remote.request(Command::SESSION_GET, b"l");
     let bye = remote.request(Command::BYE, b"");
@@ -153,7 +137,7 @@ fn the_newer_connection_wins_and_the_older_is_answered_and_told() {
         drop(home);
         let mut older = on_worker(&server, old_on);
         assert!(older.resume(b"", session).resumed);
-        put(&mut older, b"k", b"v");
+        older.put(b"k", b"v");
         let slow = older.request(SLOW, b"");
         latch.wait_for(round + 1);
         let mut newer = on_worker(&server, new_on);
@@ -164,7 +148,7 @@ fn the_newer_connection_wins_and_the_older_is_answered_and_told() {
         assert_eq!(older.expect_reply(slow, SLOW), b"late");
         older.expect_eof();
         drop(older);
-        assert_eq!(get(&mut newer, b"k").unwrap(), b"v", "the older one's end does not touch it");
+        assert_eq!(newer.get(b"k").unwrap(), b"v", "the older one's end does not touch it");
         newer.assert_alive();
     }
 }
@@ -180,7 +164,7 @@ fn an_unknown_id_gives_a_new_session_and_no_error() {
         let ready = client.resume(b"", id);
         assert!(!ready.resumed && ready.session != id && ready.session != session);
         client.assert_alive();
-        put(&mut client, b"k", b"v");
+        client.put(b"k", b"v");
     }
 }
 
@@ -195,12 +179,12 @@ fn a_foreign_principals_id_gives_a_new_session_and_leaves_the_owner_alone() {
     for worker in [0, 1] {
         let mut owner = on_worker(&server, 0);
         let session = owner.auth(alice.as_bytes()).session;
-        put(&mut owner, b"k", b"secret");
+        owner.put(b"k", b"secret");
         let mut thief = on_worker(&server, worker);
         let ready = thief.resume(mallory.as_bytes(), session);
         assert!(!ready.resumed && ready.session != session, "from worker {worker}");
-        assert_eq!(get(&mut thief, b"k"), None);
-        assert_eq!(get(&mut owner, b"k").unwrap(), b"secret", "still connected");
+        assert_eq!(thief.get(b"k"), None);
+        assert_eq!(owner.get(b"k").unwrap(), b"secret", "still connected");
     }
 }
 
@@ -234,7 +218,7 @@ fn a_full_table_forgets_sessions_without_state_and_refuses_when_there_are_none()
     let (server, address) =
         start(Config { workers: 1, core: Core { max_sessions: 2, ..Core::default() }, ..config() }, |b| b);
     let (mut first, ready) = Client::ready(address);
-    put(&mut first, b"k", b"v");
+    first.put(b"k", b"v");
     let (second, _) = Client::ready(address);
     refused(address);
     drop(second);

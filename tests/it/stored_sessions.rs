@@ -9,28 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 use tidegate::config::{AuthMode, Config};
 use tidegate::proto::message::session_put_payload;
-use tidegate::proto::{Command, ErrorCode, ErrorReply, SessionId};
+use tidegate::proto::{Command, SessionId};
 use tidegate::server::Server;
 use tidegate::session::store::embedded;
 
 use crate::support::store_contract;
 use crate::support::{Client, Process, config, frame, on_worker, start, until};
-
-fn put(client: &mut Client, key: &[u8], value: &[u8]) {
-    let payload = session_put_payload(key, value).unwrap();
-    assert_eq!(client.call(Command::SESSION_PUT, &payload), b"");
-}
-
-fn get(client: &mut Client, key: &[u8]) -> Option<Vec<u8>> {
-    let seq = client.request(Command::SESSION_GET, key);
-    let reply = client.frame();
-    assert_eq!(reply.seq, seq);
-    if reply.cmd == Command::SESSION_GET {
-        return Some(reply.payload);
-    }
-    assert_eq!(ErrorReply::parse(&reply.payload).unwrap().known_code(), Some(ErrorCode::NotFound));
-    None
-}
 
 /// Whether the session was resumed.
 fn resume(address: SocketAddr, session: SessionId) -> (Client, bool) {
@@ -65,8 +49,8 @@ fn sessions_survive_a_restart_with_their_state_and_on_any_worker() {
     let mut sessions = Vec::new();
     for n in 0..20u8 {
         let (mut client, ready) = Client::ready(address);
-        put(&mut client, b"n", &[n]);
-        put(&mut client, b"other", &[n; 100]);
+        client.put(b"n", &[n]);
+        client.put(b"other", &[n; 100]);
         client.call(Command::SESSION_DELETE, b"other");
         sessions.push(ready.session);
     }
@@ -77,8 +61,8 @@ fn sessions_survive_a_restart_with_their_state_and_on_any_worker() {
         for (n, session) in sessions.iter().enumerate() {
             let (mut client, resumed) = resume(address, *session);
             assert!(resumed, "session {n}");
-            assert_eq!((get(&mut client, b"n"), get(&mut client, b"other")), (Some(vec![n as u8]), None));
-            put(&mut client, b"n", &[n as u8]);
+            assert_eq!((client.get(b"n"), client.get(b"other")), (Some(vec![n as u8]), None));
+            client.put(b"n", &[n as u8]);
         }
         assert!(resume(address, without_state.session).1, "it held nothing, and is one all the same");
         end(server);
@@ -94,17 +78,17 @@ fn a_resumed_session_of_an_earlier_process_is_one_like_any_other() {
     let (server, _) = start(kept_in(dir.path()), |b| b);
     let mut first = on_worker(&server, 0);
     assert!(first.resume(b"", session).resumed);
-    put(&mut first, b"k", b"1");
+    first.put(b"k", b"1");
     // From the other worker, while it is connected: the newer connection wins.
     let mut second = on_worker(&server, 1);
     assert!(second.resume(b"", session).resumed);
     first.rest();
-    assert_eq!(get(&mut second, b"k").unwrap(), b"1");
-    put(&mut second, b"k", b"2");
+    assert_eq!(second.get(b"k").unwrap(), b"1");
+    second.put(b"k", b"2");
     drop(second);
     let mut third = on_worker(&server, 0);
     assert!(third.resume(b"", session).resumed);
-    assert_eq!(get(&mut third, b"k").unwrap(), b"2");
+    assert_eq!(third.get(b"k").unwrap(), b"2");
     let gone = server.disconnect(&session, Duration::from_secs(10));
     assert_eq!(gone.and_then(|gone| gone.info.session), Some(session), "an operator finds it by its id");
     end(server);
@@ -120,13 +104,13 @@ fn what_was_acknowledged_survives_kill_9() {
         for (session, value) in &mut clients {
             let (mut client, resumed) = resume(process.address, *session);
             assert!(resumed, "round {round}");
-            assert_eq!(get(&mut client, b"k").unwrap(), value.to_be_bytes());
+            assert_eq!(client.get(b"k").unwrap(), value.to_be_bytes());
             *value += 1;
-            put(&mut client, b"k", &value.to_be_bytes());
+            client.put(b"k", &value.to_be_bytes());
         }
         for _ in 0..10 {
             let (mut client, ready) = Client::ready(process.address);
-            put(&mut client, b"k", &7u32.to_be_bytes());
+            client.put(b"k", &7u32.to_be_bytes());
             clients.push((ready.session, 7));
         }
         // The last reply was read just now.
@@ -156,7 +140,7 @@ fn a_pipelining_client_reads_its_own_writes_and_finds_the_last_after_kill_9() {
     let process = Process::serve(&settings);
     let (mut client, resumed) = resume(process.address, ready.session);
     assert!(resumed);
-    assert_eq!(get(&mut client, b"k").unwrap(), 199u32.to_be_bytes());
+    assert_eq!(client.get(b"k").unwrap(), 199u32.to_be_bytes());
 }
 
 #[test]
@@ -164,7 +148,7 @@ fn a_session_ended_by_bye_is_not_in_the_store_either() {
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = start(kept_in(dir.path()), |b| b);
     let (mut client, ready) = Client::ready(address);
-    put(&mut client, b"k", b"v");
+    client.put(b"k", b"v");
     client.call(Command::BYE, b"");
     client.expect_eof();
     assert!(!resume(address, ready.session).1);
@@ -179,7 +163,7 @@ fn a_session_of_an_earlier_process_ends_when_its_time_has_run_out() {
     let brief = || Config { session_ttl: Duration::from_secs(1), ..kept_in(dir.path()) };
     let (server, address) = start(brief(), |b| b);
     let (mut client, ready) = Client::ready(address);
-    put(&mut client, b"k", b"v");
+    client.put(b"k", b"v");
     end(server);
     let ended = Instant::now();
     until("its time has run out", || ended.elapsed() > Duration::from_millis(1_100));
@@ -221,15 +205,15 @@ fn another_principals_session_stays_theirs() {
     let (server, address) = start(auth(), |b| b);
     let mut client = Client::connect(address);
     let session = client.auth(alice.as_bytes()).session;
-    put(&mut client, b"k", b"hers");
+    client.put(b"k", b"hers");
     end(server);
     let (server, address) = start(auth(), |b| b);
     let (mut client, foreign) = resumed(address, &bob, session);
-    assert_eq!((foreign, get(&mut client, b"k")), (false, None));
+    assert_eq!((foreign, client.get(b"k")), (false, None));
     let (mut client, own) = resumed(address, &alice, session);
     assert!(own);
     assert!(!resumed(address, &bob, session).1, "nor when it is here");
-    assert_eq!(get(&mut client, b"k").unwrap(), b"hers");
+    assert_eq!(client.get(b"k").unwrap(), b"hers");
     end(server);
 }
 
@@ -259,7 +243,7 @@ fn the_overview_tells_of_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = start(kept_in(dir.path()), |b| b);
     let (mut client, _) = Client::ready(address);
-    put(&mut client, b"k", b"v");
+    client.put(b"k", b"v");
     let store = server.overview().store.unwrap();
     assert_eq!((store.kind, store.down, store.unsaved, store.failures), ("embedded", None, 0, 0));
     assert!(store.written >= 2 && store.commits >= 1 && store.latency.count() >= 1, "{}", store.written);

@@ -33,10 +33,6 @@ fn gateway(url: &str) -> Process {
     ])
 }
 
-fn put(client: &mut Client, key: &[u8], value: &[u8]) {
-    assert_eq!(client.call(Command::SESSION_PUT, &session_put_payload(key, value).unwrap()), b"");
-}
-
 /// Whether it was committed; if not, that was said.
 fn try_put(client: &mut Client, key: &[u8], value: &[u8]) -> bool {
     let seq = client.request(Command::SESSION_PUT, &session_put_payload(key, value).unwrap());
@@ -73,10 +69,10 @@ fn a_session_is_resumed_on_another_gateway_and_the_older_connection_is_told() {
     on_both("resumed", |server| {
         let (a, b) = (gateway(&server.url), gateway(&server.url));
         let (mut older, ready) = Client::ready(a.address);
-        put(&mut older, b"k", b"from a");
+        older.put(b"k", b"from a");
         let mut newer = resume(&b, ready.session);
         assert_eq!(read(&mut newer, b"k"), b"from a");
-        put(&mut newer, b"k", b"from b");
+        newer.put(b"k", b"from b");
         // It learns at its next write, which changes nothing.
         let late = older.request(Command::SESSION_PUT, &session_put_payload(b"k", b"late").unwrap());
         let (frames, _) = older.rest();
@@ -93,12 +89,12 @@ fn a_session_that_goes_to_and_fro_always_has_what_was_acknowledged_last() {
     on_both("fro", |server| {
         let gateways = [gateway(&server.url), gateway(&server.url)];
         let (mut client, ready) = Client::ready(gateways[0].address);
-        put(&mut client, b"n", b"0");
+        client.put(b"n", b"0");
         for n in 1..20_usize {
             drop(client);
             client = resume(&gateways[n % 2], ready.session);
             assert_eq!(read(&mut client, b"n"), (n - 1).to_string().as_bytes(), "round {n}");
-            put(&mut client, b"n", n.to_string().as_bytes());
+            client.put(b"n", n.to_string().as_bytes());
         }
     });
 }
@@ -111,7 +107,7 @@ fn what_a_gateway_acknowledged_before_it_was_killed_is_on_the_other() {
             let a = gateway(&server.url);
             let (mut client, ready) = Client::ready(a.address);
             for n in 0..50_u8 {
-                put(&mut client, &[n], &[round, n]);
+                client.put(&[n], &[round, n]);
             }
             a.signal(Signal::KILL);
             a.wait();
@@ -130,7 +126,7 @@ fn a_gateway_that_drains_leaves_its_sessions_to_the_other() {
         let mut sessions = Vec::new();
         for n in 0..20_u8 {
             let (mut client, ready) = Client::ready(a.address);
-            put(&mut client, b"n", &[n]);
+            client.put(b"n", &[n]);
             sessions.push((client, ready.session));
         }
         // One that holds nothing is one, too.
@@ -157,7 +153,7 @@ fn a_store_that_is_killed_and_comes_back_has_lost_nothing_that_was_acknowledged(
     on_both("down", |server| {
         let (a, b) = (gateway(&server.url), gateway(&server.url));
         let (mut client, ready) = Client::ready(a.address);
-        put(&mut client, b"k", b"before");
+        client.put(b"k", b"before");
         server.daemon.kill();
         assert!(!try_put(&mut client, b"k", b"lost"), "nothing is acknowledged that is not committed");
         assert!(!try_put(&mut client, b"k", b"lost"));
@@ -183,7 +179,7 @@ fn a_store_that_is_frozen_holds_up_nobody_who_does_not_need_it() {
     on_both("frozen", |server| {
         let a = gateway(&server.url);
         let (mut client, ready) = Client::ready(a.address);
-        put(&mut client, b"k", b"v");
+        client.put(b"k", b"v");
         server.daemon.freeze();
         let begun = Instant::now();
         assert_eq!(read(&mut client, b"k"), b"v", "from the copy");

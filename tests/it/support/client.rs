@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use tidegate::proto::message::session_put_payload;
 use tidegate::proto::{
     AuthReady, Command, ErrorCode, ErrorReply, Extensions, FrameDecoder, GoAway, GoAwayReason, GoAwayStage, MAX_BODY,
     SessionId, Version, encode, encode_extended, extension_type,
@@ -144,6 +145,23 @@ impl Client {
     pub fn call(&mut self, cmd: Command, payload: &[u8]) -> Vec<u8> {
         let seq = self.request(cmd, payload);
         self.expect_reply(seq, cmd)
+    }
+
+    /// Puts an entry into the session's state.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        assert_eq!(self.call(Command::SESSION_PUT, &session_put_payload(key, value).unwrap()), b"");
+    }
+
+    /// An entry of the session's state, if it is there.
+    pub fn get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let seq = self.request(Command::SESSION_GET, key);
+        let reply = self.frame();
+        assert_eq!(reply.seq, seq);
+        if reply.cmd == Command::SESSION_GET {
+            return Some(reply.payload);
+        }
+        assert_eq!(ErrorReply::parse(&reply.payload).unwrap().known_code(), Some(ErrorCode::NotFound));
+        None
     }
 
     /// A request and the code of its ERROR, which must be the next frame.
