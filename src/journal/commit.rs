@@ -52,12 +52,15 @@ impl<S: Storage> Log<S> {
 
     /// Why there is no room for so many more bytes of segments.
     pub(super) fn shortage(&mut self, more: u64) -> Option<String> {
-        let max = self.options.max_bytes;
+        let (mut max, mut least) = (self.options.max_bytes, self.options.min_free_bytes);
+        if self.own {
+            (max, least) = (max.saturating_mul(2), 0);
+        }
         if more > 0 && self.bytes() + more > max {
             self.reclaim();
         }
         let bytes = self.bytes();
-        if more > 0 && bytes + more > max {
+        if bytes + more > max {
             return Some(format!(
                 "its files take {bytes} bytes, and with another {more} would take more than the {max} of \
                  TIDEGATE_JOURNAL_MAX_BYTES"
@@ -67,7 +70,7 @@ impl<S: Storage> Log<S> {
             log::debug!("cannot ask how much is free on the journal's disk: {error}");
             None
         });
-        let (free, least) = (self.free?, self.options.min_free_bytes);
+        let free = self.free?;
         (free < least.saturating_add(more)).then(|| {
             format!(
                 "its disk has {free} bytes free, of which it leaves the {least} of TIDEGATE_JOURNAL_MIN_FREE_BYTES{}",

@@ -38,6 +38,8 @@ pub struct Log<S: Storage> {
     pub(super) next_batch: u64,
     pub(super) next_number: u64,
     pub(super) full: Option<Arc<str>>,
+    /// What is staged is the server's own, for which there is a reserve.
+    pub(super) own: bool,
     pub(super) failed: Option<(io::ErrorKind, String)>,
     pub(super) free: Option<u64>,
     pub(super) now_ms: u64,
@@ -76,7 +78,7 @@ impl<S: Storage> Log<S> {
         if self.failed.is_some() {
             return Ok(Staged { id: self.next_id, route, duplicate: false });
         }
-        if let Some(why) = &self.full {
+        if let Some(why) = self.full.as_ref().filter(|_| !self.own) {
             return Err(NoRoom(Arc::clone(why)));
         }
         let len = record::message_len(draft).ok_or_else(|| NoRoom("the message is too long".into()))?;
@@ -98,6 +100,19 @@ impl<S: Storage> Log<S> {
             self.batch.keys += 1;
         }
         Ok(Staged { id, route, duplicate: false })
+    }
+
+    /// [`Log::stage`] of a message of the server's own: it may take what is left free of the disk, and the log grow to
+    /// twice its size. A log full of messages that a sink refuses would else have no room for the dead letters that let
+    /// them go; and these are larger than what they tell of.
+    ///
+    /// # Errors
+    /// Those of [`Log::stage`].
+    pub fn stage_own(&mut self, draft: &Draft<'_>, now_ms: u64) -> Result<Staged, NoRoom> {
+        self.own = true;
+        let staged = self.stage(draft, now_ms);
+        self.own = false;
+        staged
     }
 
     /// A route is so far: stored with the next commit. Of several before a commit, the last is stored; progress

@@ -210,6 +210,33 @@ fn the_size_that_is_set_is_kept_and_room_ends_being_full() {
 }
 
 #[test]
+fn a_full_log_has_room_for_a_dead_letter_and_for_nothing_else() {
+    let memory = Arc::new(Memory::default());
+    memory.lock().free = Some(100_000);
+    let (mut log, _) = open(&memory, LogOptions { max_bytes: 64 << 10, min_free_bytes: 50_000, ..options(&["*"]) });
+    let full = |log: &mut Log<Memory>| (0..100).any(|_| log.stage(&draft("a", None, &[0; 1_000]), T).is_err());
+    assert!(full(&mut log));
+    log.commit().unwrap();
+    let stored = log.durable_id();
+    memory.lock().free = Some(40_000);
+    for _ in 0..5 {
+        log.tend(T);
+        let id = log.stage_own(&draft("dead-letter/a", None, &[0; 1_000]), T).unwrap().id;
+        log.commit().unwrap();
+        assert_eq!(log.durable_id(), id);
+        assert!(log.stage(&draft("a", None, b""), T).is_err(), "the reserve is not for everybody");
+    }
+    assert!((0..200).any(|_| log.stage_own(&draft("dead-letter/a", None, &[0; 1_000]), T).is_err()), "nor without end");
+    log.commit().unwrap();
+    // The dead letters let the rest go.
+    memory.lock().free = Some(100_000);
+    log.stage_progress(0, &done(stored));
+    log.tend(T);
+    assert_eq!(log.full(), None);
+    put(&mut log, "a", b"x");
+}
+
+#[test]
 fn what_is_to_be_left_free_is_left() {
     let memory = Arc::new(Memory::default());
     memory.lock().free = Some(100_000);

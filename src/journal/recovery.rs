@@ -190,6 +190,7 @@ impl<'o> Reading<'o> {
             next_batch: self.order.last_batch + 1,
             next_number: survey.newest + 1,
             full: None,
+            own: false,
             failed: None,
             free: None,
             now_ms: self.now_ms,

@@ -177,7 +177,7 @@ impl<S: Storage> Writer<S> {
         while let Some(order) = next {
             match order {
                 Order::Submit { worker, intake } => self.stage(worker, intake),
-                Order::Append(draft, told) => match self.log.stage(&draft.as_draft(), now_ms()) {
+                Order::Append(draft, told) => match self.log.stage_own(&draft.as_draft(), now_ms()) {
                     Ok(staged) => self.appended.push((told, staged)),
                     // Whoever asked may have given up.
                     Err(why) => drop(told.send(Err(why.to_string()))),

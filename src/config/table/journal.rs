@@ -27,7 +27,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "8589934592",
         "bytes",
         (4 * at::MIN_SEGMENT_BYTES, at::MAX_JOURNAL_BYTES),
-        "Bytes of the whole journal; above, SUBMIT is OVERLOADED until messages are delivered or retained no longer.",
+        "Bytes of the whole journal; above, SUBMIT is OVERLOADED until messages are delivered or retained no longer. Dead \
+         letters alone may take as much again.",
         of_server!(journal_max_bytes: u64),
     ),
     number(

@@ -126,6 +126,43 @@ fn what_is_refused_or_panics_becomes_a_dead_letter_and_its_topic_moves_on() {
 }
 
 #[test]
+fn a_journal_full_of_messages_that_are_all_refused_is_not_full_for_ever() {
+    let dir = TempDir::new().unwrap();
+    let (letters, up) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, is_up) = (Arc::clone(&letters), Arc::clone(&up));
+    let consumer = move |_: &Message| match is_up.load(Ordering::Relaxed) {
+        true => Err(ConsumeError::Refused("no such table".to_owned())),
+        false => Err(ConsumeError::Down("no database".to_owned())),
+    };
+    let config = Config {
+        journal_segment_bytes: 1 << 20,
+        journal_max_bytes: 4 << 20,
+        sink_tries: 1,
+        // For so long the dead letters are remembered, and stay.
+        dedup_window: Duration::from_secs(1),
+        ..routed(dir.path(), &[("dead-letter/#", "letters"), ("*", "all")])
+    };
+    let (server, address) = start(config, |builder| {
+        builder.sink("all", consumer).sink("letters", move |_: &Message| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+    });
+    let (mut client, _) = Client::ready(address);
+    let payload = topic_payload(b"a", &[1; 30_000]).unwrap();
+    let accepted = |client: &mut Client| {
+        client.request(Command::SUBMIT, &payload);
+        client.frame().cmd == Command::SUBMIT
+    };
+    let stored = (0..1_000).take_while(|_| accepted(&mut client)).count();
+    assert!((30..150).contains(&stored), "{stored}");
+    up.store(true, Ordering::Relaxed);
+    until("each has its dead letter", || letters.load(Ordering::Relaxed) == stored);
+    until("there is room", || accepted(&mut client));
+    drop(server);
+}
+
+#[test]
 fn a_consumer_that_is_down_costs_nothing_but_room_and_gets_everything_when_it_is_back() {
     let dir = TempDir::new().unwrap();
     let (taken, up) = (Taken::default(), Arc::new(AtomicBool::new(false)));
