@@ -15,6 +15,9 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+# Sessions that are kept on the disk cost more: TIDEGATE_SESSION_STORE=embedded measures them.
+export TIDEGATE_SESSION_STORE=${TIDEGATE_SESSION_STORE:-memory}
+
 n=${1:-1000000}
 heartbeat_ms=${HEARTBEAT_MS:-30000}
 hold_s=${HOLD_S:-60}

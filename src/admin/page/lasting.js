@@ -62,12 +62,18 @@ function drawLasting({ samples, now }) {
   rows($('routes'), sinks.map((route) => {
     const was = before?.routes.find(({ pattern }) => pattern === route.pattern);
     return [
-      route.pattern, `${route.sink} ${route.target}`, route.down === null ? 'up' : `down: ${route.down}`,
+      route.pattern, `${route.sink} ${route.target}`, route.down === null ? 'up' : 'down',
       speedOf(route.delivered, was?.delivered), n(route.behind), route.behind ? ago(route.lag_s) : '–',
       recent(bounds, route.latency, was?.latency, 0.99), n(route.dead_letters),
     ];
   }));
-  for (const row of $('routes').tBodies[0].rows) row.cells[2].className = row.cells[2].textContent === 'up' ? '' : 'bad';
+  sinks.forEach((route, at) => {
+    const { cells } = $('routes').tBodies[0].rows[at];
+    // Why it is down is said above.
+    cells[2].className = route.down === null ? '' : 'bad';
+    cells[2].title = route.down ?? '';
+    cells[1].title = route.target;
+  });
   $('store').hidden = !store;
   if (store) {
     const was = before?.session_store;

@@ -110,7 +110,7 @@ impl FileSink {
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let text = "another process or another route writes to it: each needs a file of its own";
+                let text = "another process, another route or this server's audit log writes to it: each needs a file of its own";
                 return Err(Down(format!("{}: {text}", path.display())));
             }
             Err(fs::TryLockError::Error(error)) => return Err(failed("lock", path)(error)),
