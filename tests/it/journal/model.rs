@@ -184,9 +184,7 @@ impl Model {
         // By its route of today, or by the one that it had when it was deleted.
         let kept = self.keeps(entry.route) || matches!(entry.elsewhere, Some(Elsewhere::Free | Elsewhere::Either));
         let old = now.saturating_sub(entry.made.time_ms) >= self.options.retain.as_millis() as u64;
-        // While the last change of routes may not be written down, what was done before it is done.
-        let once = entry.once_done && entry.elsewhere.is_some();
-        entry.reported || once || (kept && (by_size || old))
+        entry.reported || (kept && (by_size || old))
     }
 
     /// The log begins with this id now; 0: it is empty. `by_size`: it was too big.
